@@ -1,0 +1,1 @@
+"""Who decides: understanding, planning, choosing a peer, checking the answer."""

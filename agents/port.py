@@ -1,0 +1,68 @@
+"""What the deciding parts need of a mesh; the agent implements it, tests put a fake there."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+from mesh.core.records import ServedName
+from mesh.core.wire import Op, Reach
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """One node's offer of one name, with what is known of it now."""
+
+    node: bytes
+    node_name: str
+    served: ServedName
+    me: bool
+    healthy: bool
+    load: float  # busy slots over slots; above 1 when work waits
+    slots: int = 0
+    tokens_per_s: float = 0.0
+    round_trip_s: float = 0.0
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What one question may do and how long it may take; it travels in every call."""
+
+    trace: bytes
+    deadline: float  # monotonic seconds of this node
+    reach: int = Reach.MESH
+    priority: int = 0
+    hops: int = 0
+    groups: tuple[str, ...] = ()
+    caller: bytes = b""
+
+
+class MeshPort(Protocol):
+    """The mesh as the deciding parts see it."""
+
+    @property
+    def node_name(self) -> str:
+        """The name of this node."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+
+    def offers(self) -> list[Offer]:
+        """Every advertised offer that this node may use, unhealthy ones included."""
+
+    def resolve(
+        self, name: str, task: Task, exclude: frozenset[bytes] = frozenset()
+    ) -> list[Offer]:
+        """Offers of a name, best first: priority, weighted chance, then load.
+
+        Raises NoSuchName, NobodyHealthy or AccessDenied, which differ on purpose.
+        """
+
+    def call(
+        self, offer: Offer, body: bytes, task: Task, op: Op = Op.QUERY
+    ) -> AsyncIterator[bytes]:
+        """Stream the answer of one endpoint, local or remote alike.
+
+        Raises Rejected before the first message, or PeerLost, DeadlineExceeded,
+        CapabilityFailed, AccessDenied. Closing the iterator cancels.
+        """

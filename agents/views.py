@@ -1,0 +1,84 @@
+"""What people and programs are shown of a mesh: plain values, ready for JSON."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class PeerView(msgspec.Struct, frozen=True, kw_only=True):
+    """One node as this node sees it. ``state`` is alive, suspect, dead or departed."""
+
+    node: str
+    name: str
+    state: str
+    me: bool = False
+    groups: list[str] = []
+    names: list[str] = []
+    models: list[str] = []
+    device: str = ""
+    inflight: int = 0
+    queued: int = 0
+    slots: int = 0
+    tokens_per_s: float = 0.0
+    round_trip_ms: float = -1.0  # -1 until measured
+    healthy: bool = True
+    note: str = ""
+    seen_s: float = -1.0  # seconds since it was last heard itself
+
+
+class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
+    """One node that offers a name."""
+
+    node: str
+    name: str
+    state: str
+    priority: int
+    weight: int
+    load: float
+    accuracy: float
+    me: bool = False
+
+
+class NameView(msgspec.Struct, frozen=True, kw_only=True):
+    """One advertised name, whoever offers it."""
+
+    name: str
+    domain: str
+    description: str
+    examples: list[str]
+    kind: str
+    endpoints: list[EndpointView]
+
+
+class StepView(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of an answer: which name, on which node, how it went, when (from the start)."""
+
+    id: int
+    name: str
+    node: str
+    question: str
+    status: str  # waiting, running, ok, failed, skipped
+    started_s: float = 0.0
+    elapsed_s: float = 0.0
+    text: str = ""
+    tokens: int = 0
+    attempts: list[str] = []  # nodes tried, in order
+    depends: list[int] = []
+    error: str = ""
+    confidence: float = -1.0
+    remote: bool = False
+
+
+class AnswerView(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer with its route."""
+
+    text: str
+    degraded: bool
+    elapsed_s: float
+    steps: list[StepView]
+    nodes: list[str]
+    missing: list[str] = []
+    trace: str = ""
+    asked: str = ""  # the node that was asked
+    cost: float = 0.0
+    decisions: list[dict[str, object]] = []  # law 5: rule, inputs, score, threshold, action

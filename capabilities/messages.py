@@ -1,0 +1,118 @@
+"""The bodies of calls: what generation, data and plain text requests carry.
+
+MessagePack maps with named fields: unknown fields are ignored, so a newer peer may say more.
+Every decode is against one of these types, and the transport has capped the size before.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from mesh.core.errors import WireError
+
+MAX_PROMPT_CHARS = 64 * 1024  # a prompt above this is refused before a model sees it
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn of a conversation; ``role`` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+class Generate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A request to a language model, for ``computation.gpt/generate`` and ``knowledge.gpt/*``.
+
+    ``temperature`` 0 is greedy. ``json_schema`` holds the answer to a JSON schema (JSON text).
+    ``logprobs`` asks for that many alternatives per token. Sources: the parameters of the
+    OpenAI completions API and of llama.cpp's samplers.
+    """
+
+    messages: list[Message]
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_k: int = 40
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
+    seed: int = 0
+    stop: list[str] = []
+    json_schema: str = ""
+    logprobs: int = 0
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """A sampled token with its natural-log probability, and the best alternatives."""
+
+    token: str
+    logprob: float
+    top: list[tuple[str, float]] = []
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """How sure the model was of the visible answer (law 3: it ranks, it proves nothing)."""
+
+    mean_logprob: float = 0.0
+    min_probability: float = 1.0
+    mean_entropy: float = 0.0  # nats
+    epistemic: float = 0.0  # LogTokU, mean over tokens; see docs/models
+    aleatoric: float = 0.0
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """What an answer took. Times in seconds, measured at the model."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    first_token_s: float = 0.0
+    total_s: float = 0.0
+
+
+class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", omit_defaults=True):
+    """A piece of the answer. ``thinking`` marks the model's scratchpad, kept out of the text."""
+
+    text: str
+    thinking: bool = False
+    tokens: int = 1
+    logprobs: list[TokenLogprob] = []
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
+    """The last message of an answer. ``finish`` is stop, length or cancelled."""
+
+    text: str
+    finish: str
+    model: str = ""
+    usage: Usage = Usage()
+    evidence: Evidence = Evidence()
+
+
+Event = Delta | Done
+
+_encoder = msgspec.msgpack.Encoder()
+_event_decoder: msgspec.msgpack.Decoder[Event] = msgspec.msgpack.Decoder(Event)
+T = TypeVar("T")
+
+
+def encode(body: msgspec.Struct) -> bytes:
+    """A body as bytes."""
+    return _encoder.encode(body)
+
+
+def decode(data: bytes, kind: type[T]) -> T:
+    """Bytes as a body of ``kind``; raises :class:`WireError` when they are not one."""
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise WireError(f"not a {kind.__name__} body: {error}") from error
+
+
+def decode_event(data: bytes) -> Event:
+    """One message of a generation stream; raises :class:`WireError`."""
+    try:
+        return _event_decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise WireError(f"not a generation event: {error}") from error

@@ -1,0 +1,335 @@
+"""The messages between members, their version and their limits.
+
+A frame is one version byte and one MessagePack array ``[tag, field, ...]``. Within a version
+new fields are appended with defaults and unknown trailing fields are ignored; a change that
+cannot be made so raises the version. A frame is checked against its size limit before it is
+decoded, and decoded against a schema, so that depth is bounded by the schema itself: bodies
+of calls are opaque bytes here and decoded, against a schema of their own, by who serves them.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from mesh.core.errors import FrameTooLarge, WireError
+from mesh.core.identity import Passport, Signed
+
+VERSION = 1
+MAX_CONTROL_BYTES = 64 * 1024  # a batch of records or a prompt; above it a caller streams
+MAX_BULK_BYTES = 40 * 1024  # one chunk and its envelope
+MAX_CHUNK_BYTES = 32 * 1024  # larger bodies are cut, so that no frame holds a link for long
+MAX_ADMISSION_BYTES = 4 * 1024  # strangers speak here: a passport and little more
+
+
+class Lane(enum.IntEnum):
+    """Two links per peer, so that bulk never delays a probe."""
+
+    CONTROL = 0
+    BULK = 1
+
+
+class Reach(enum.IntEnum):
+    """How far a task may travel; a delegate can narrow it and never widen it."""
+
+    NODE = 0
+    GROUP = 1
+    MESH = 2
+    CLOUD = 3
+
+
+class Op(enum.IntEnum):
+    """What a call wants of a name; access rules speak of the same operations."""
+
+    QUERY = 0
+    SUBSCRIBE = 1
+    DELEGATE = 2
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True):
+    """Fresh load of the answering node, on every reply: a hint, unsigned (CURVE says who)."""
+
+    inflight: int = 0
+    queued: int = 0
+    slots: int = 0
+    tokens_per_s: float = 0.0
+
+
+class CallHeader(msgspec.Struct, frozen=True, array_like=True):
+    """What every call carries.
+
+    ``timeout_ms`` is the time left when it was sent, since clocks differ between nodes.
+    ``caller`` is the node that began the task (a claim; CURVE says who sent the frame).
+    ``hops`` counts delegations. ``groups`` narrows Reach.GROUP to named groups.
+    """
+
+    trace: bytes
+    span: bytes
+    timeout_ms: int
+    caller: bytes
+    reach: int = Reach.MESH
+    priority: int = 0
+    hops: int = 0
+    groups: tuple[str, ...] = ()
+
+
+class Ping(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Are you there? ``target`` guards against a reused address; ``suspect`` tells a suspect
+    node what is said of it (buddy notification): the signed accusation."""
+
+    seq: int
+    target: bytes
+    nonce: bytes
+    sign: bool = False
+    suspect: Signed | None = None
+
+
+class Ack(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """I am. ``signature`` over the nonce when it was asked for, so that it can be relayed."""
+
+    seq: int
+    nonce: bytes
+    incarnation: int
+    signature: bytes = b""
+
+
+class PingRequest(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """Ask ``target`` for me, and bring me its own signed word."""
+
+    seq: int
+    target: bytes
+    nonce: bytes
+
+
+class RelayedAck(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The subject's signed nonce, or no signature for "I could not reach it either"."""
+
+    seq: int
+    target: bytes
+    nonce: bytes
+    incarnation: int = 0
+    signature: bytes = b""
+
+
+class Rumours(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Signed records and statements, newest first, as bytes that are never re-encoded."""
+
+    records: list[Signed] = []
+    statements: list[Signed] = []
+
+
+class DigestEntry(msgspec.Struct, frozen=True, array_like=True):
+    """What the sender holds of one node: versions of its profile and status."""
+
+    node: bytes
+    incarnation: int
+    profile: int
+    status: int
+
+
+class Digest(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Push-pull anti-entropy: what I know. The reply is :class:`Rumours` with what is newer
+    here and a :class:`Want` for what is newer there. ``complete`` is false for a part."""
+
+    entries: list[DigestEntry]
+    complete: bool = True
+
+
+class Want(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Send me these: (node, record kind)."""
+
+    records: list[tuple[bytes, int]]
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """First frame on a link: who I am, so that replies find the way back over it."""
+
+    node: bytes
+    incarnation: int
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """Open a stream. ``stream`` is unique per caller; ``credit`` is how many Data may come;
+    ``lane`` carries the Data. ``more`` announces body chunks as Input."""
+
+    stream: int
+    header: CallHeader
+    name: str
+    op: int
+    body: bytes
+    credit: int
+    lane: int = Lane.CONTROL
+    more: bool = False
+
+
+class Accept(msgspec.Struct, frozen=True, array_like=True, tag=17):
+    """Yes, at once, against real slots."""
+
+    stream: int
+    load: Load = Load()
+
+
+class Reject(msgspec.Struct, frozen=True, array_like=True, tag=18):
+    """No, at once, and why: an error code of :mod:`mesh.core.errors`."""
+
+    stream: int
+    code: str
+    reason: str
+    retry_after_ms: int = 0
+    load: Load = Load()
+
+
+class Data(msgspec.Struct, frozen=True, array_like=True, tag=19):
+    """A message of the answer. ``more``: the next Data continues the same message."""
+
+    stream: int
+    seq: int
+    body: bytes
+    more: bool = False
+
+
+class Credit(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """The caller has consumed: ``total`` Data in all may come."""
+
+    stream: int
+    total: int
+
+
+class End(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """The answer is whole once ``count`` Data have come (lanes may overtake each other)."""
+
+    stream: int
+    count: int
+    load: Load = Load()
+
+
+class Fail(msgspec.Struct, frozen=True, array_like=True, tag=22):
+    """The answer will not be whole, and why."""
+
+    stream: int
+    code: str
+    message: str
+    load: Load = Load()
+
+
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=23):
+    """The caller no longer wants it."""
+
+    stream: int
+    reason: str = ""
+
+
+class Input(msgspec.Struct, frozen=True, array_like=True, tag=24):
+    """A further chunk of the call's body."""
+
+    stream: int
+    seq: int
+    body: bytes
+    more: bool = False
+
+
+Message = (
+    Ping
+    | Ack
+    | PingRequest
+    | RelayedAck
+    | Rumours
+    | Digest
+    | Want
+    | Hello
+    | Call
+    | Accept
+    | Reject
+    | Data
+    | Credit
+    | End
+    | Fail
+    | Cancel
+    | Input
+)
+
+
+class Present(msgspec.Struct, frozen=True, array_like=True, tag=64):
+    """On the admission socket: here is my passport, and where I listen."""
+
+    passport: Passport
+    incarnation: int
+
+
+class Admitted(msgspec.Struct, frozen=True, array_like=True, tag=65):
+    """You are known here now; this is my passport, and where members reach me."""
+
+    passport: Passport
+    incarnation: int
+    control: str
+    bulk: str
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag=66):
+    """No, and why."""
+
+    code: str
+    reason: str
+
+
+class Redeem(msgspec.Struct, frozen=True, array_like=True, tag=67):
+    """A stranger redeems an invitation: ``secret`` is shown once, ``key`` and ``curve`` are
+    the public keys to be certified, ``name`` is the node name asked for."""
+
+    secret: bytes
+    key: bytes
+    curve: bytes
+    name: str
+
+
+class Certified(msgspec.Struct, frozen=True, array_like=True, tag=68):
+    """The certificate for a redeemed invitation."""
+
+    certificate: Signed
+    authority: bytes
+
+
+AdmissionMessage = Present | Admitted | Refused | Redeem | Certified
+
+_encoder = msgspec.msgpack.Encoder()
+_messages: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_admission: msgspec.msgpack.Decoder[AdmissionMessage] = msgspec.msgpack.Decoder(AdmissionMessage)
+_PREFIX = bytes([VERSION])
+LANE_LIMITS = {Lane.CONTROL: MAX_CONTROL_BYTES, Lane.BULK: MAX_BULK_BYTES}
+
+
+def encode(message: Message | AdmissionMessage) -> bytes:
+    """A message as one frame."""
+    return _PREFIX + _encoder.encode(message)
+
+
+def _checked(frame: bytes | memoryview, limit: int) -> memoryview:
+    if len(frame) > limit:
+        raise FrameTooLarge(f"a frame of {len(frame)} bytes, at most {limit} are allowed")
+    if len(frame) < 2:
+        raise WireError("an empty frame")
+    if frame[0] != VERSION:
+        raise WireError(
+            f"wire version {frame[0]}, this node speaks {VERSION}",
+            hint="update Gossamer on the older of the two nodes",
+        )
+    return memoryview(frame)[1:]
+
+
+def decode(frame: bytes | memoryview, lane: Lane = Lane.CONTROL) -> Message:
+    """One frame of a member; raises :class:`WireError` or :class:`FrameTooLarge`."""
+    body = _checked(frame, LANE_LIMITS[lane])
+    try:
+        return _messages.decode(body)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise WireError(f"a frame that is no message: {error}") from error
+
+
+def decode_admission(frame: bytes | memoryview) -> AdmissionMessage:
+    """One frame on the admission socket; raises :class:`WireError` or :class:`FrameTooLarge`."""
+    body = _checked(frame, MAX_ADMISSION_BYTES)
+    try:
+        return _admission.decode(body)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise WireError(f"a frame that is no admission message: {error}") from error
