@@ -1,0 +1,122 @@
+"""Who may do what with which name.
+
+Rules are read from top to bottom, the first that fits decides. Where none fits, `data.gpt`
+is denied and the rest is allowed to members. A node may do everything with its own names.
+Publishing is decided by the certificate, never by a rule here.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import msgspec
+
+from mesh.core.errors import AccessDenied, ConfigError, NameInvalid
+from mesh.core.identity import Member
+from mesh.core.names import check_pattern, matches
+from mesh.core.wire import CallHeader, Op, Reach
+
+
+class Operation(enum.StrEnum):
+    """What can be allowed or denied."""
+
+    RESOLVE = "resolve"
+    QUERY = "query"
+    PUBLISH = "publish"
+    SUBSCRIBE = "subscribe"
+    DELEGATE = "delegate"
+    ESCALATE = "escalate"
+
+
+OPERATION_OF = {
+    Op.QUERY: Operation.QUERY,
+    Op.SUBSCRIBE: Operation.SUBSCRIBE,
+    Op.DELEGATE: Operation.DELEGATE,
+}
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of policy. Empty ``groups`` and ``nodes`` mean everybody; ``ops`` all of them."""
+
+    allow: bool
+    names: str
+    groups: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    ops: tuple[Operation, ...] = ()
+
+    def fits(self, member: Member, name: str, operation: Operation) -> bool:
+        """Whether this rule speaks of the case."""
+        if self.ops and operation not in self.ops:
+            return False
+        if self.groups or self.nodes:
+            named = member.name in self.nodes
+            grouped = not set(self.groups).isdisjoint(member.groups)
+            if not (named or grouped):
+                return False
+        return matches(self.names, name)
+
+    def sentence(self) -> str:
+        """The rule in words, for explanations."""
+        who = ", ".join([f"group {g}" for g in self.groups] + [f"node {n}" for n in self.nodes])
+        what = ", ".join(self.ops) or "everything"
+        verb = "may" if self.allow else "may not"
+        return f"{who or 'every member'} {verb} {what} on {self.names}"
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What was decided, and by which rule, in words."""
+
+    allowed: bool
+    rule: str
+
+
+class Policy:
+    """The rules of one node; they are checked where the work is done."""
+
+    def __init__(self, rules: Sequence[Rule] = ()) -> None:
+        for rule in rules:
+            try:
+                check_pattern(rule.names)
+            except NameInvalid as error:
+                raise ConfigError(f"access rule: {error.message}", hint=error.hint) from error
+        self.rules = tuple(rules)
+
+    def decide(self, member: Member, name: str, operation: Operation, *, own: bool) -> Decision:
+        """Whether ``member`` may do ``operation`` on ``name``; ``own``: it asks itself."""
+        if operation is Operation.PUBLISH:
+            allowed = member.may_publish(name)
+            grants = ", ".join(member.publish) or "nothing"
+            return Decision(allowed, f"the certificate of {member.name} grants {grants}")
+        if own:
+            return Decision(True, "a node may use its own names")
+        for rule in self.rules:
+            if rule.fits(member, name, operation):
+                return Decision(rule.allow, rule.sentence())
+        if name.startswith("data.gpt/"):
+            return Decision(False, "data.gpt is denied where no rule allows it")
+        return Decision(True, "members may use computation.gpt and knowledge.gpt")
+
+    def require(self, member: Member, name: str, operation: Operation, *, own: bool) -> None:
+        """Raises :class:`AccessDenied` with the rule that decided."""
+        decision = self.decide(member, name, operation, own=own)
+        if not decision.allowed:
+            raise AccessDenied(
+                f"{member.name} may not {operation} {name}: {decision.rule}",
+                hint="the owner of the node that offers it can add an access rule",
+            )
+
+
+def check_reach(header: CallHeader, callee: Member, *, own: bool) -> None:
+    """Whether a task that limits its reach may be worked on here; raises AccessDenied.
+
+    Source: the task's own limits in the call header; a delegate cannot widen them because
+    every callee checks them again.
+    """
+    if own or header.reach >= Reach.MESH:
+        return
+    if header.reach == Reach.NODE:
+        raise AccessDenied("this task may not leave the node that it was given to")
+    if set(header.groups).isdisjoint(callee.groups):
+        allowed = ", ".join(header.groups) or "none"
+        raise AccessDenied(f"this task may not leave its group ({allowed})")
