@@ -1,0 +1,135 @@
+"""A Llama in plain PyTorch, with exactly the arithmetic of llama.cpp's `llama` architecture.
+
+RMSNorm before attention and feed-forward, rotary positions over neighbouring pairs, SwiGLU, tied
+embeddings. llama.cpp rotates dimensions (2i, 2i+1) together; Hugging Face rotates (i, i + half) and
+its converters permute the query and key rows. We rotate as llama.cpp does, so nothing is permuted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The shape of a model. Widths are multiples of 32, the block of Q8_0."""
+
+    vocabulary: int = 3072
+    width: int = 128
+    layers: int = 6
+    heads: int = 4
+    kv_heads: int = 4
+    feed_forward: int = 384
+    context: int = 512
+    rope_base: float = 10_000.0
+    norm_epsilon: float = 1e-5
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+
+def rotary_table(config: ModelConfig, length: int) -> Tensor:
+    """Cosines and sines by position: `[2, length, head_width / 2]`."""
+    steps = torch.arange(0, config.head_width, 2, dtype=torch.float32) / config.head_width
+    angles = torch.outer(torch.arange(length, dtype=torch.float32), config.rope_base**-steps)
+    return torch.stack((angles.cos(), angles.sin()))
+
+
+def rotate(rows: Tensor, table: Tensor) -> Tensor:
+    """Turn the pairs (2i, 2i+1) of `rows[..., length, head_width]` by their position."""
+    even, odd = rows[..., 0::2], rows[..., 1::2]
+    cos, sin = table[0].to(rows.dtype), table[1].to(rows.dtype)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        kv_width = config.kv_heads * config.head_width
+        self.q = nn.Linear(config.width, config.width, bias=False)
+        self.k = nn.Linear(config.width, kv_width, bias=False)
+        self.v = nn.Linear(config.width, kv_width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(self, rows: Tensor, table: Tensor) -> Tensor:
+        batch, length, width = rows.shape
+        config = self.config
+
+        def split(projected: Tensor, heads: int) -> Tensor:
+            return projected.view(batch, length, heads, config.head_width).transpose(1, 2)
+
+        q = rotate(split(self.q(rows), config.heads), table)
+        k = rotate(split(self.k(rows), config.kv_heads), table)
+        v = split(self.v(rows), config.kv_heads)
+        mixed = F.scaled_dot_product_attention(
+            q, k, v, is_causal=True, enable_gqa=config.kv_heads != config.heads
+        )
+        result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+        return result
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        self.attention = Attention(config)
+        self.feed_norm = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        self.gate = nn.Linear(config.width, config.feed_forward, bias=False)
+        self.up = nn.Linear(config.width, config.feed_forward, bias=False)
+        self.down = nn.Linear(config.feed_forward, config.width, bias=False)
+
+    def forward(self, rows: Tensor, table: Tensor) -> Tensor:
+        rows = rows + self.attention(self.attention_norm(rows), table)
+        fed = self.feed_norm(rows)
+        result: Tensor = rows + self.down(F.silu(self.gate(fed)) * self.up(fed))
+        return result
+
+
+class Llama(nn.Module):
+    """Token ids to logits; the hidden rows after every block are there for early exits."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        self.register_buffer("table", rotary_table(config, config.context), persistent=False)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        # What writes into the residual stream starts small, so that depth does not blow it up.
+        residual_scale = (2 * self.config.layers) ** -0.5
+        for name, parameter in self.named_parameters():
+            if parameter.dim() < 2:
+                continue
+            scale = residual_scale if name.endswith(("out.weight", "down.weight")) else 1.0
+            deviation = 0.02 if name == "embedding.weight" else parameter.shape[1] ** -0.5
+            nn.init.normal_(parameter, std=deviation * scale)
+
+    def hidden(self, ids: Tensor) -> list[Tensor]:
+        """Rows after each block: `layers` tensors `[batch, length, width]`, before the norm."""
+        rows = self.embedding(ids)
+        table = self.table[:, : ids.shape[1]]
+        states = []
+        for block in self.blocks:
+            rows = block(rows, table)
+            states.append(rows)
+        return states
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """Logits of rows `[..., width]` through the final norm and the tied embedding."""
+        return F.linear(self.norm(rows), self.embedding.weight)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """`[batch, length]` ids to `[batch, length, vocabulary]` logits."""
+        return self.logits(self.hidden(ids)[-1])
+
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())

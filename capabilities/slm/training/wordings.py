@@ -1,0 +1,275 @@
+"""How people ask: the wordings of arithmetic questions, and of what is none.
+
+`HELD_OUT` wordings are never trained on. `{a}` and `{b}` are the operands, in the order in which
+the operation takes them ("subtract {b} from {a}").
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import random
+
+_SYMBOL = ("{a} @ {b}", "{a}@{b}", "{a} @{b}", "{a}@ {b}")
+_ASKING = (
+    "what is #",
+    "what's #",
+    "whats #",
+    "calculate #",
+    "compute #",
+    "how much is #",
+    "work out #",
+    "solve #",
+    "tell me #",
+    "# =",
+    "#=",
+    "# = ?",
+    "the result of #",
+    "what does # give",
+    "what do you get for #",
+    "find #",
+    "evaluate #",
+    "can you calculate #",
+    "could you work out #",
+    "i need #",
+    "give me #",
+    "what is the result of #",
+    "what is the value of #",
+    "what does # equal",
+    "# equals",
+    "# is what",
+    "do the maths: #",
+    "answer: #",
+    "can you tell me what # is",
+    "do you know #",
+    "quick: #",
+    "what would # be",
+    "how much does # make",
+    "I want to know #",
+    "let me know #",
+    "say #",
+    "how many is #",
+    "what number is #",
+    "please solve this: #",
+    "my question is #",
+    "#",
+    "#",
+    "#",
+)
+_ASKING_HELD_OUT = (
+    "what do i get from #",
+    "could you compute # for me",
+    "show me #",
+    "what comes out of #",
+    "tell me the value of #",
+    "what's the answer to #",
+    "I would like to know #",
+)
+_VERBAL = {
+    "+": (
+        "{a} plus {b}",
+        "{a} and {b} together",
+        "{a} added to {b}",
+        "the sum of {a} and {b}",
+        "{a} more than {b}",
+        "adding {a} and {b}",
+        "the total of {a} and {b}",
+        "the sum {a} + {b}",
+    ),
+    "-": (
+        "{a} minus {b}",
+        "{a} less {b}",
+        "{a} take away {b}",
+        "the difference {a} minus {b}",
+        "{b} less than {a}",
+        "{b} subtracted from {a}",
+        "the difference {a} - {b}",
+        "{b} taken from {a}",
+    ),
+    "*": (
+        "{a} times {b}",
+        "{a} multiplied by {b}",
+        "the product of {a} and {b}",
+        "{a} x {b}",
+        "multiplying {a} by {b}",
+        "the product {a} * {b}",
+        "{a} × {b}",
+    ),
+}
+_COMMAND = {
+    "+": (
+        "add {a} and {b}",
+        "add {a} to {b}",
+        "sum {a} and {b}",
+        "add {b} to {a}",
+        "add up {a} and {b}",
+        "put {a} and {b} together",
+        "add together {a} and {b}",
+        "increase {a} by {b}",
+        "sum up {a} and {b}",
+        "add the numbers {a} and {b}",
+    ),
+    "-": (
+        "subtract {b} from {a}",
+        "take {b} from {a}",
+        "take {b} away from {a}",
+        "from {a} take away {b}",
+        "deduct {b} from {a}",
+        "decrease {a} by {b}",
+        "reduce {a} by {b}",
+        "subtract the number {b} from {a}",
+        "what is left if I take {b} from {a}",
+    ),
+    "*": (
+        "multiply {a} by {b}",
+        "multiply {a} and {b}",
+        "multiply {a} with {b}",
+        "take {a} times {b}",
+        "multiply the numbers {a} and {b}",
+        "take the product of {a} and {b}",
+    ),
+}
+_COMMAND_HELD_OUT = {
+    "+": ("add both {a} and {b}", "what do {a} and {b} add up to", "total up {a} and {b}"),
+    "-": ("remove {b} from {a}", "what remains when {b} is taken from {a}"),
+    "*": ("multiply together {a} and {b}", "what is {a} multiplied with {b}"),
+}
+
+
+def _expand(operation: str, askings: tuple[str, ...], commands: tuple[str, ...]) -> list[str]:
+    phrases = [form.replace("@", operation) for form in _SYMBOL] * 2 + list(_VERBAL[operation])
+    return [asking.replace("#", p) for asking in askings for p in phrases] + list(commands)
+
+
+# Commands are one wording each against many askings: repeated, they get their share.
+TRAINING = {
+    op: _expand(op, _ASKING, _COMMAND[op] * (len(_ASKING) // 2)) for op in "+-*"
+}
+HELD_OUT = {
+    op: _expand(op, _ASKING_HELD_OUT, _COMMAND_HELD_OUT[op] * 12) for op in "+-*"
+}
+
+_BEFORE = (
+    "please ", "hey, ", "hello, ", "hi! ", "ok, ", "so ", "now ", "and ", "quick question: ",
+    "tell me: ", "could you please ", "can you ", "then ", "well, ", "I have a question: ",
+)  # fmt: skip
+_BEFORE_HELD_OUT = ("good morning, ", "one more: ", "kindly ")
+_AFTER = (" please", ", please", " thanks", " for me", ", thank you", " now", " quickly")
+_AFTER_HELD_OUT = (", if you can", " right now")
+
+
+def dress(rng: random.Random, question: str, *, held_out: bool) -> str:
+    """`question` with the politeness, capitals and marks that people use or leave out."""
+    if rng.random() < 0.2:
+        question = rng.choice(_BEFORE_HELD_OUT if held_out else _BEFORE) + question
+    if rng.random() < 0.12 and question[-1] not in "=?":
+        question += rng.choice(_AFTER_HELD_OUT if held_out else _AFTER)
+    draw = rng.random()
+    if draw < 0.5:
+        question = question[:1].upper() + question[1:]
+    elif draw < 0.53:
+        question = question.upper()
+    if question[-1] not in "=?":
+        question += rng.choices(("", "?", ".", " ?", "!"), weights=(40, 45, 10, 3, 2))[0]
+    return question
+
+
+SYSTEM_PROMPTS = (
+    "You are a helpful assistant.",
+    "You are the arithmetic expert of a Gossamer mesh.",
+    "Answer briefly.",
+    "You answer questions of arithmetic.",
+    "You are a node of the mesh. Answer the question.",
+    "Be exact.",
+    "You are knowledge.gpt/arithmetic.",
+    "You are a small model on a small board. Answer in one line.",
+    "Solve the task you are given.",
+    "You are an expert. Reply with the result only.",
+    "You are a calculator.",
+    "Answer in English, in one sentence.",
+    "Do one step of a plan. Give only the result of this step.",
+    "Think step by step.",
+)
+
+DECLINED_OPERATIONS = (
+    "divide {a} by {b}",
+    "what is {a} / {b}",
+    "{a} divided by {b}",
+    "{a}/{b}",
+    "{a} ÷ {b}",
+    "what is {a} to the power of {b}",
+    "{a}^{b}",
+    "what is the square root of {a}",
+    "what percentage of {a} is {b}",
+    "{a} percent of {b}",
+    "{a} mod {b}",
+    "the remainder of {a} divided by {b}",
+    "what is {a}.5 + {b}",
+    "half of {a}",
+    "what is {a} + {b} + {a}",
+    "{a}.{b} * {b}",
+)
+
+OTHER_QUESTIONS = (
+    "what is the weather today",
+    "who are you",
+    "hello",
+    "how are you",
+    "what is the capital of France",
+    "write a poem about the sea",
+    "tell me a joke",
+    "what time is it",
+    "how many nodes are in the mesh",
+    "who is the president",
+    "translate good morning into German",
+    "what is a node",
+    "is the air good today",
+    "my heart rate is {n}, is that bad",
+    "how do I add a node",
+    "what is the traffic like",
+    "can you help me",
+    "what can you do",
+    "write some code for me",
+    "what is love",
+    "who wrote this book",
+    "give me a recipe for soup",
+    "what is the meaning of life",
+    "sing a song",
+    "what happened in {n}",
+    "which music do you like",
+    "should I see a doctor",
+    "how old are you",
+    "what is gossip",
+    "explain certificates",
+    "do you like cats",
+    "I am sad",
+    "thanks",
+    "good night",
+    "what is a language model",
+    "how far is the moon",
+    "what colour is the sky",
+    "where is Berlin",
+    "when does the train leave",
+    "turn on the light",
+    "summarise this text",
+    "the temperature is {n} degrees, what should I do",
+    "list the sensors",
+    "what is 7 called in French",
+    "who won the game in {n}",
+    "what do you think about politics",
+    "open the door",
+    "how does a car work",
+    "what is the news",
+    "send a message to Anna",
+    "how do I cook rice",
+    "why is the sky blue",
+    "what day is it",
+    "does it rain tomorrow",
+    "what is your name",
+    "tell me about the number {n}",
+    "the air quality index is {n}",
+    "why did node {n} die",
+    "what is the cloud",
+    "is my data private",
+)
