@@ -1,0 +1,64 @@
+"""How sockets are made here: CURVE always, bounded in size, never lingering.
+
+The defaults of libzmq that are changed, and why, stand at each option.
+"""
+
+from __future__ import annotations
+
+import zmq
+
+from mesh.core.identity import NodeKeys
+from mesh.core.wire import MAX_ADMISSION_BYTES
+
+# libzmq counts the CURVE envelope (16-byte tag, 8-byte nonce, flags) towards the limit.
+CURVE_OVERHEAD = 64
+ANY_ROUTE = b"\0"  # routing ids made by libzmq begin with a zero byte
+
+
+def _common(socket: zmq.Socket[bytes], limit: int) -> None:
+    socket.linger = 0  # a peer that is gone must not hold up the end of this process
+    socket.maxmsgsize = limit + CURVE_OVERHEAD  # default: unlimited
+    socket.sndhwm = 1000
+    socket.rcvhwm = 1000
+    socket.setsockopt(zmq.HANDSHAKE_IVL, 5_000)  # half-open connections are dropped: 30 s is long
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)  # finds a cable that was pulled under a link
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 15_000)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.BACKLOG, 256)
+
+
+def listener(
+    context: zmq.Context[zmq.Socket[bytes]], keys: NodeKeys, domain: bytes, limit: int
+) -> zmq.Socket[bytes]:
+    """A ROUTER behind the gate's ``domain``, for frames of at most ``limit`` bytes."""
+    socket = context.socket(zmq.ROUTER)
+    _common(socket, limit)
+    socket.setsockopt(zmq.CURVE_SERVER, 1)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.curve_secret)
+    socket.setsockopt(zmq.ZAP_DOMAIN, domain)
+    socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else what cannot be delivered vanishes
+    return socket
+
+
+def dialer(
+    context: zmq.Context[zmq.Socket[bytes]], keys: NodeKeys, server_key: bytes, limit: int
+) -> zmq.Socket[bytes]:
+    """A DEALER that will only speak to the holder of ``server_key`` (32 bytes)."""
+    socket = context.socket(zmq.DEALER)
+    _common(socket, limit)
+    socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
+    socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.curve)
+    socket.setsockopt(zmq.CURVE_SECRETKEY, keys.curve_secret)
+    socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing for a link that is not up: we decide
+    socket.setsockopt(zmq.RECONNECT_IVL, 200)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 5_000)  # default 0: hammers a dead peer for ever
+    return socket
+
+
+def admission_dialer(
+    context: zmq.Context[zmq.Socket[bytes]], keys: NodeKeys, server_key: bytes
+) -> zmq.Socket[bytes]:
+    """A DEALER for the door of a node that is not known yet."""
+    socket = dialer(context, keys, server_key, MAX_ADMISSION_BYTES)
+    socket.setsockopt(zmq.IMMEDIATE, 0)  # the first frame waits for the handshake
+    return socket

@@ -1,0 +1,237 @@
+"""Frames between members: two listeners, a link per peer that is dialled, and the way back.
+
+A frame for a peer goes over the link that this node dialled if it is up, else back over a
+link that the peer opened (how a node behind NAT is reached), else the peer is dialled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+import zmq
+
+from mesh.core.identity import Member, NodeKeys, show_id
+from mesh.core.records import Endpoints
+from mesh.core.wire import LANE_LIMITS, Lane
+from mesh.net.links import Link
+from mesh.net.pump import Pump
+from mesh.net.sockets import ANY_ROUTE, listener
+from mesh.net.zap import MEMBER_DOMAIN, ZapGate
+
+MAX_ROUTES = 4096  # connections remembered per lane; more than members could ever open
+
+
+class TransportOwner(Protocol):
+    """What the transport tells the node."""
+
+    def on_frame(self, node: bytes, lane: Lane, frame: bytes) -> None:
+        """A frame of a member; ``node`` is what its CURVE key says."""
+
+    def on_link_up(self, node: bytes) -> None:
+        """A link to the peer is up: introduce ourselves on it."""
+
+    def on_link_down(self, node: bytes) -> None:
+        """A link to the peer broke."""
+
+    def on_trouble(self, sentence: str) -> None:
+        """Something a person should know, in one line."""
+
+
+class Transport:
+    """All sockets of members. Who is a member is told by :meth:`allow`."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        keys: NodeKeys,
+        owner: TransportOwner,
+        introduce: Callable[[str, bytes], asyncio.Future[None]],
+    ) -> None:
+        self._context = context
+        self._keys = keys
+        self._owner = owner
+        self._introduce = introduce
+        self.counters: Counter[str] = Counter()
+        self.bytes_out = 0
+        self.bytes_in = 0
+        self._node_of_key: dict[bytes, bytes] = {}
+        self._links: dict[bytes, Link] = {}
+        self._node_of_route: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
+        self._route_of_node: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
+        self._pumps: list[Pump] = []
+        self._gate = ZapGate(context, self._node_of_key.__contains__, self._key_refused)
+
+    def bind(self, control: str, bulk: str) -> tuple[str, str]:
+        """Listen on both lanes; returns the addresses in use."""
+        bound = []
+        for lane, address in ((Lane.CONTROL, control), (Lane.BULK, bulk)):
+            socket = listener(self._context, self._keys, MEMBER_DOMAIN, LANE_LIMITS[lane])
+            socket.bind(address)
+            bound.append(socket.getsockopt(zmq.LAST_ENDPOINT).decode())  # type: ignore[union-attr]
+            self._pumps.append(
+                Pump(socket, lambda frames, lane=lane: self._on_routed(lane, frames))  # type: ignore[misc]
+            )
+        return bound[0], bound[1]
+
+    @property
+    def gate_counters(self) -> Counter[str]:
+        """Handshakes admitted and refused."""
+        return self._gate.counters
+
+    # -- who is a member --------------------------------------------------------------------
+
+    def allow(self, member: Member) -> None:
+        """Admit the member's key at the gate."""
+        for key, node in list(self._node_of_key.items()):
+            if node == member.node and key != member.curve:
+                del self._node_of_key[key]
+        self._node_of_key[member.curve] = member.node
+
+    def forbid(self, node: bytes) -> None:
+        """Refuse the node from now on and close what is open with it."""
+        for key, known in list(self._node_of_key.items()):
+            if known == node:
+                del self._node_of_key[key]
+        for lane in Lane:
+            route = self._route_of_node[lane].pop(node, None)
+            if route is not None:
+                self._node_of_route[lane].pop(route, None)
+        self.drop(node)
+
+    def aim(self, member: Member, endpoints: Endpoints, *, introduced: bool = False) -> None:
+        """Where the member can be dialled."""
+        self._link(member.node).aim(member.curve, endpoints, introduced=introduced)
+
+    def drop(self, node: bytes) -> None:
+        """Close the links dialled to ``node``; sending to it dials again."""
+        link = self._links.get(node)
+        if link is not None:
+            link.close()
+
+    def link_state(self, node: bytes) -> str:
+        """How this node reaches the peer, in one word, for people."""
+        link = self._links.get(node)
+        if link is not None and link.is_up(Lane.CONTROL):
+            return "dialled"
+        if node in self._route_of_node[Lane.CONTROL]:
+            return "called back"
+        return link.state.value if link is not None else "none"
+
+    # -- frames -----------------------------------------------------------------------------
+
+    def send(self, node: bytes, frame: bytes, lane: Lane) -> None:
+        """Send a frame to a member, over whichever link there is."""
+        self.bytes_out += len(frame)
+        link = self._links.get(node)
+        if link is not None and link.is_up(lane):
+            link.send(frame, lane)
+            return
+        if self._send_back(node, frame, lane):
+            return
+        if link is not None and link.dialable:
+            link.send(frame, lane)
+        elif lane is Lane.BULK and self._send_back(node, frame, Lane.CONTROL):
+            self.counters["bulk_over_control"] += 1
+        else:
+            self.counters["dropped_no_way"] += 1
+
+    def _send_back(self, node: bytes, frame: bytes, lane: Lane) -> bool:
+        route = self._route_of_node[lane].get(node)
+        if route is None:
+            return False
+        pump = self._pumps[lane]
+        try:
+            pump.socket.send_multipart([route, frame], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EAGAIN:
+                self.counters["dropped_link_full"] += 1
+                return True
+            # EHOSTUNREACH: the connection is gone.
+            del self._route_of_node[lane][node]
+            self._node_of_route[lane].pop(route, None)
+            return False
+        pump.poke()
+        return True
+
+    def _on_routed(self, lane: Lane, frames: list[zmq.Frame]) -> None:
+        if len(frames) != 2:
+            self.counters["malformed"] += 1
+            return
+        route = frames[0].bytes
+        node = self._node_of_route[lane].get(route)
+        if node is None:
+            node = self._meet(lane, route, frames[1])
+            if node is None:
+                return
+        payload = frames[1].bytes
+        self.bytes_in += len(payload)
+        self._owner.on_frame(node, lane, payload)
+
+    def _meet(self, lane: Lane, route: bytes, frame: zmq.Frame) -> bytes | None:
+        """The member behind a new connection: its CURVE key, which the gate let in, says so."""
+        # A routing id that the peer chose could be taken over later by another peer; libzmq's
+        # own begin with a zero byte and are never reused.
+        if not route.startswith(ANY_ROUTE):
+            self.counters["chosen_route"] += 1
+            return None
+        node = self._node_of_key.get(bytes.fromhex(str(frame.get("User-Id"))))
+        if node is None:
+            self.counters["not_a_member"] += 1
+            return None
+        routes = self._node_of_route[lane]
+        while len(routes) >= MAX_ROUTES:
+            oldest = next(iter(routes))
+            self._route_of_node[lane].pop(routes.pop(oldest), None)
+        routes[route] = node
+        self._route_of_node[lane][node] = route
+        return node
+
+    def on_frame(self, node: bytes, lane: Lane, frame: zmq.Frame) -> None:
+        """A frame over a link that we dialled: CURVE has proved who the server is."""
+        if node not in self._links or self._links[node].server_key not in self._node_of_key:
+            self.counters["not_a_member"] += 1
+            return
+        payload = frame.bytes
+        self.bytes_in += len(payload)
+        self._owner.on_frame(node, lane, payload)
+
+    def on_link_up(self, node: bytes, lane: Lane) -> None:
+        """A link that we dialled is up."""
+        self._links[node].mark_up()
+        if lane is Lane.CONTROL:
+            self._owner.on_link_up(node)
+
+    def on_link_down(self, node: bytes, lane: Lane) -> None:
+        """A link that we dialled broke; libzmq redials."""
+        self.counters["link_down"] += 1
+        self._owner.on_link_down(node)
+
+    def on_trouble(self, node: bytes, sentence: str) -> None:
+        """A link cannot be had."""
+        self._owner.on_trouble(f"node {show_id(node)[:8]}: {sentence}")
+
+    def _link(self, node: bytes) -> Link:
+        link = self._links.get(node)
+        if link is None:
+            link = self._links[node] = Link(
+                self._context, self._keys, node, self, self._introduce, self.counters
+            )
+        return link
+
+    def _key_refused(self, key: bytes, address: str) -> None:
+        self.counters["key_refused"] += 1
+        shown = key.hex()[:8] if key else "none"
+        self._owner.on_trouble(
+            f"refused a handshake from {address}: CURVE key {shown} is no member"
+        )
+
+    def close(self) -> None:
+        """Close every socket."""
+        for link in self._links.values():
+            link.close()
+        for pump in self._pumps:
+            pump.close()
+        self._gate.close()
