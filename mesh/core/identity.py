@@ -302,3 +302,33 @@ class Trust:
             raise IdentityError(
                 f"the certificate of {body.name!r} has expired", hint="renew it with an invitation"
             )
+
+
+class LocalIdentity:
+    """Who this node is: its secrets, its passport, and the mesh that it believes.
+
+    Raises :class:`IdentityError` when the passport is not that of the keys or of the mesh.
+    """
+
+    def __init__(self, keys: NodeKeys, passport: Passport, trust: Trust) -> None:
+        self.passport = passport
+        self.trust = trust
+        self._signing = keys.signing
+        try:
+            body = msgspec.msgpack.decode(passport.certificate.payload, type=CertificateBody)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise IdentityError(f"the certificate cannot be read: {error}") from error
+        # Expiry is for those who hold a clock; here only signatures and the fit are checked.
+        self.member = trust.check(passport, body.not_before)
+        self.node = self.member.node
+        self.name = self.member.name
+        if self.member.key != trust.scheme.public(keys.signing):
+            raise IdentityError("the certificate was made for other keys than this node's")
+
+    def sign(self, purpose: str, body: msgspec.Struct) -> Signed:
+        """``body`` signed by this node for ``purpose`` in this mesh."""
+        return sign(self._signing, purpose, self.trust.mesh, body, self.trust.scheme)
+
+    def seal_key(self) -> bytes:
+        """The private signing key, for :func:`mesh.core.records.seal`."""
+        return self._signing

@@ -120,24 +120,35 @@ class Rumours(msgspec.Struct, frozen=True, array_like=True, tag=5):
 
 
 class DigestEntry(msgspec.Struct, frozen=True, array_like=True):
-    """What the sender holds of one node: versions of its profile and status."""
+    """What the sender holds of one node in its latest incarnation: sequences of its profile
+    and status and the counter of its own last word (0: none), and whether the sender holds
+    it for dead."""
 
     node: bytes
     incarnation: int
     profile: int
     status: int
+    word: int = 0
+    dead: bool = False
 
 
 class Digest(msgspec.Struct, frozen=True, array_like=True, tag=6):
-    """Push-pull anti-entropy: what I know. The reply is :class:`Rumours` with what is newer
-    here and a :class:`Want` for what is newer there. ``complete`` is false for a part."""
+    """Push-pull anti-entropy: what I know, in three steps so that equal stores cost one hash.
+
+    ``root`` alone opens; who differs answers with the hashes of all ``buckets``; the reply
+    to that has the ``entries`` of the buckets in ``scope``, and is answered by
+    :class:`Rumours` with what is newer here and a :class:`Want` for what is newer there.
+    ``complete`` says that ``entries`` are all there is in the scope."""
 
     entries: list[DigestEntry]
     complete: bool = True
+    root: bytes = b""
+    buckets: bytes = b""
+    scope: list[int] = []
 
 
 class Want(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """Send me these: (node, record kind)."""
+    """Send me these: (node, record kind; 0 is the node's own last statement)."""
 
     records: list[tuple[bytes, int]]
 
