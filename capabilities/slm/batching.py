@@ -1,0 +1,206 @@
+"""Which request gets how many tokens of the next decode step; pure, no llama and no clock.
+
+Every running request is either prefilling (its prompt goes in, in pieces) or generating (one
+token per step). Generating requests always get their token, so a long prompt never stalls
+them; what is left of the step goes to prompts, the highest priority first and in equal parts
+within a priority, so a short prompt is through before a long one.
+
+A request joins when a slot is free and the context holds its whole prompt and its longest
+answer. Nothing that has joined can therefore run out of context because of a neighbour.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from capabilities.slm.errors import ContextFull
+from mesh.core.errors import Rejected
+
+NO_SLOT = -1
+
+
+@dataclass(slots=True)
+class Job:
+    """A request as the plan sees it. ``fed`` of ``prompt`` tokens are in the context."""
+
+    key: int
+    prompt: int
+    answer: int  # the most tokens that it may still generate
+    priority: int = 0
+    deadline: float = math.inf
+    order: int = 0
+    slot: int = NO_SLOT
+    fed: int = 0
+    generated: int = 0
+
+    @property
+    def cells(self) -> int:
+        """Context tokens that it may take in all."""
+        return self.prompt + self.answer
+
+    @property
+    def generating(self) -> bool:
+        """Whether its whole prompt is in the context."""
+        return self.fed >= self.prompt
+
+    @property
+    def position(self) -> int:
+        """The position of its next token."""
+        return self.fed + self.generated
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """``count`` tokens of a job in the next step, from ``position`` on.
+
+    ``samples`` says that the last of them yields the next token.
+    """
+
+    job: Job
+    position: int
+    count: int
+    samples: bool
+
+
+@dataclass(slots=True)
+class Batcher:
+    """The waiting line, the slots and the plan of each step.
+
+    ``cells``: context tokens shared by all slots. ``sequence``: the most that one request may
+    take. ``batch``: the most tokens of a step. ``chunk``: the most prompt tokens of a step in
+    which somebody generates.
+    """
+
+    slots: int
+    cells: int
+    sequence: int
+    batch: int
+    chunk: int
+    max_waiting: int
+    _free: list[int] = field(default_factory=list)
+    _waiting: dict[int, Job] = field(default_factory=dict)
+    _running: dict[int, Job] = field(default_factory=dict)
+    _used: int = 0
+    _orders: int = 0
+
+    def __post_init__(self) -> None:
+        if self.slots < 1 or self.batch < self.slots or self.chunk < 1:
+            raise ValueError("a batch must hold one token of every slot")
+        self._free = list(range(self.slots - 1, -1, -1))
+
+    @property
+    def running(self) -> int:
+        """Requests that hold a slot."""
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a slot."""
+        return len(self._waiting)
+
+    def jobs(self) -> Iterator[Job]:
+        """The jobs that hold a slot."""
+        return iter(list(self._running.values()))
+
+    def submit(
+        self,
+        key: int,
+        prompt: int,
+        answer: int,
+        *,
+        priority: int = 0,
+        deadline: float = math.inf,
+    ) -> Job:
+        """Put a request in line; an answer that would leave the context is shortened.
+
+        ``prompt`` and ``answer`` in tokens, ``deadline`` on the clock of :meth:`expired`.
+        Raises :class:`ContextFull` when the prompt leaves no room for one token of answer, and
+        :class:`~mesh.core.errors.Rejected` when the line is full.
+        """
+        room = min(self.sequence, self.cells)
+        if prompt + 1 > room:
+            raise ContextFull(
+                f"the prompt has {prompt} tokens and the context holds {room}",
+                hint="shorten the prompt or raise context_tokens",
+            )
+        if len(self._waiting) >= self.max_waiting:
+            raise Rejected(f"{len(self._waiting)} requests already wait for this model")
+        self._orders += 1
+        job = Job(
+            key=key,
+            prompt=prompt,
+            answer=max(1, min(answer, room - prompt)),
+            priority=priority,
+            deadline=deadline,
+            order=self._orders,
+        )
+        self._waiting[key] = job
+        return job
+
+    def expired(self, now: float) -> list[int]:
+        """The keys of requests, waiting or running, whose deadline is over."""
+        every = (*self._waiting.values(), *self._running.values())
+        return [job.key for job in every if now >= job.deadline]
+
+    def join(self) -> list[Job]:
+        """Move requests from the line into free slots and return them.
+
+        Strictly in order of priority, then arrival: a small request does not overtake a large
+        one that waits for context, so nobody starves.
+        """
+        joined: list[Job] = []
+        for job in sorted(self._waiting.values(), key=_rank):
+            if not self._free or self._used + job.cells > self.cells:
+                break
+            del self._waiting[job.key]
+            job.slot = self._free.pop()
+            self._running[job.key] = job
+            self._used += job.cells
+            joined.append(job)
+        return joined
+
+    def plan(self) -> list[Share]:
+        """The next step: at most ``batch`` tokens, at most one share per request."""
+        generating = [job for job in self._running.values() if job.generating]
+        shares = [Share(job, job.position, 1, samples=True) for job in generating]
+        room = self.batch - len(shares)
+        if generating:
+            room = min(room, self.chunk)
+        filling = sorted((j for j in self._running.values() if not j.generating), key=_rank)
+        while filling and room > 0:
+            level = [job for job in filling if job.priority == filling[0].priority]
+            filling = filling[len(level) :]
+            # The shortest first: what it leaves of its part goes to the others.
+            level.sort(key=lambda job: (job.prompt - job.fed, job.order))
+            for index, job in enumerate(level):
+                count = min(job.prompt - job.fed, math.ceil(room / (len(level) - index)))
+                if count == 0:
+                    break
+                room -= count
+                whole = job.fed + count == job.prompt
+                shares.append(Share(job, job.fed, count, samples=whole))
+        return shares
+
+    def done(self, share: Share) -> None:
+        """The tokens of a share are in the context."""
+        if share.job.generating:
+            share.job.generated += share.count
+        else:
+            share.job.fed += share.count
+
+    def leave(self, key: int) -> int:
+        """A request ends, however it ends; returns the slot it held or ``NO_SLOT``."""
+        if self._waiting.pop(key, None) is not None:
+            return NO_SLOT
+        job = self._running.pop(key, None)
+        if job is None:
+            return NO_SLOT
+        self._used -= job.cells
+        self._free.append(job.slot)
+        return job.slot
+
+
+def _rank(job: Job) -> tuple[int, int]:
+    return (-job.priority, job.order)

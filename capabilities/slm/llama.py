@@ -1,0 +1,378 @@
+"""A thin typed layer over llama.cpp's C API, as llama-cpp-python binds it with ctypes.
+
+It owns native memory, keeps every callback alive as long as native code may call it (a
+collected one is a segmentation fault) and turns C conventions into values and typed errors.
+It decides nothing. Importing it costs about 30 MB, so only a worker process does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llama_cpp.llama_cpp as lib
+import numpy as np
+import numpy.typing as npt
+
+from mesh.core.errors import ModelError
+
+Floats = npt.NDArray[np.float32]
+
+WARNING, ERROR = 3, 4  # of ggml_log_level
+NO_ROOM = 1  # llama_decode: no free cells in the context; its memory is as before the call
+PENALTY_WINDOW = 64  # tokens that a repeat penalty looks back on, as llama.cpp's own default
+
+_keep_alive: dict[str, Any] = {}
+
+
+def start(on_log: Callable[[int, str], None]) -> None:
+    """Initialise the library once per process and send its log to ``on_log(level, text)``."""
+
+    def relay(level: int, text: bytes, _: object) -> None:
+        on_log(level, text.decode("utf-8", "replace"))
+
+    _keep_alive["log"] = callback = lib.llama_log_callback(relay)
+    lib.llama_log_set(callback, ctypes.c_void_p())
+    lib.llama_backend_init()
+
+
+class Model:
+    """The weights of one file and their vocabulary."""
+
+    def __init__(self, path: Path, *, use_extra_bufts: bool = True) -> None:
+        params = lib.llama_model_default_params()
+        params.use_extra_bufts = use_extra_bufts
+        self.pointer = lib.llama_model_load_from_file(str(path).encode(), params)
+        if not self.pointer:
+            raise ModelError(f"llama.cpp cannot load {path}")
+        self.vocab = Vocab(lib.llama_model_get_vocab(self.pointer))
+
+    def close(self) -> None:
+        """Free the weights; every context of this model must be closed before."""
+        if self.pointer:
+            lib.llama_model_free(self.pointer)
+            self.pointer = None
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights."""
+        return int(lib.llama_model_n_params(self.pointer))
+
+    @property
+    def trained_context(self) -> int:
+        """The longest sequence that it was trained on, in tokens."""
+        return int(lib.llama_model_n_ctx_train(self.pointer))
+
+    @property
+    def width(self) -> int:
+        """The width of a hidden row."""
+        return int(lib.llama_model_n_embd(self.pointer))
+
+    @property
+    def quantization(self) -> str:
+        """The file type, such as Q8_0 or ``Q4_K - Medium``."""
+        name = lib.llama_ftype_name(lib.llama_model_ftype(self.pointer))
+        return name.decode("utf-8", "replace") if name else ""
+
+    @property
+    def chat_template(self) -> str:
+        """The Jinja template of the file, empty if it has none."""
+        text = lib.llama_model_chat_template(self.pointer, None)
+        return text.decode("utf-8", "replace") if text else ""
+
+    @property
+    def needs_encoder(self) -> bool:
+        """Whether it is an encoder-decoder, which the batching engine does not drive."""
+        return bool(lib.llama_model_has_encoder(self.pointer))
+
+
+class Vocab:
+    """Tokens and texts."""
+
+    def __init__(self, pointer: Any) -> None:
+        self.pointer = pointer
+        self.size = int(lib.llama_vocab_n_tokens(pointer))
+        self._pieces: dict[int, bytes] = {}
+        self._buffer = ctypes.create_string_buffer(512)
+
+    def tokenize(self, text: str, *, special: bool, add_special: bool = False) -> list[int]:
+        """The tokens of a text.
+
+        ``special`` reads control tokens in it; ``add_special`` adds what the model wants around
+        a text (a beginning token, as a rule).
+        """
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        while True:
+            tokens = (lib.llama_token * room)()
+            count = int(
+                lib.llama_tokenize(
+                    self.pointer, data, len(data), tokens, room, add_special, special
+                )
+            )
+            if count >= 0:
+                return list(tokens[:count])
+            if -count <= room:
+                raise ModelError("the text is too long to tokenize", hint="shorten it")
+            room = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token stands for; a control token stands for none."""
+        cached = self._pieces.get(token)
+        if cached is None:
+            cached = self._pieces[token] = self._piece(token, special=False)
+        return cached
+
+    def name(self, token: int) -> str:
+        """How a token is written, control tokens too."""
+        return self._piece(token, special=True).decode("utf-8", "replace")
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        while True:
+            size = int(
+                lib.llama_token_to_piece(
+                    self.pointer, token, self._buffer, len(self._buffer), 0, special
+                )
+            )
+            if size >= 0:
+                return self._buffer.raw[:size]
+            self._buffer = ctypes.create_string_buffer(-size)
+
+    def ends(self, token: int) -> bool:
+        """Whether the token ends an answer."""
+        return bool(lib.llama_vocab_is_eog(self.pointer, token))
+
+    def is_control(self, token: int) -> bool:
+        """Whether it is a control token, which text must never be able to forge."""
+        return bool(lib.llama_vocab_is_control(self.pointer, token))
+
+    @property
+    def bos(self) -> int:
+        """The token that begins a text, -1 if there is none."""
+        return int(lib.llama_vocab_bos(self.pointer))
+
+    @property
+    def eos(self) -> int:
+        """The token that ends a text, -1 if there is none."""
+        return int(lib.llama_vocab_eos(self.pointer))
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether a text should begin with :attr:`bos`."""
+        return bool(lib.llama_vocab_get_add_bos(self.pointer))
+
+    def find(self, text: str) -> int:
+        """The one token that is written so, or -1."""
+        tokens = self.tokenize(text, special=True)
+        return tokens[0] if len(tokens) == 1 else -1
+
+
+class Batch:
+    """The input of one decode step, filled through numpy views: no Python loop per token."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._tokens = np.zeros(size, dtype=np.int32)
+        self._positions = np.zeros(size, dtype=np.int32)
+        self._counts = np.ones(size, dtype=np.int32)
+        self._sequences = np.zeros(size, dtype=np.int32)
+        # seq_id is an array of pointers, one per token, into the array of sequence ids.
+        base = self._sequences.ctypes.data
+        self._pointers = base + 4 * np.arange(size, dtype=np.uintp)
+        self._outputs = np.zeros(size, dtype=np.int8)
+        self.count = 0
+        self.outputs = 0
+        fields: dict[str, Any] = {entry[0]: entry[1] for entry in lib.llama_batch._fields_}
+        self._native: Any = lib.llama_batch()
+        for name, array in (
+            ("token", self._tokens),
+            ("pos", self._positions),
+            ("n_seq_id", self._counts),
+            ("seq_id", self._pointers),
+            ("logits", self._outputs),
+        ):
+            setattr(self._native, name, ctypes.cast(array.ctypes.data, fields[name]))
+
+    def clear(self) -> None:
+        """Begin a new step."""
+        self.count = self.outputs = 0
+
+    def add(self, tokens: Sequence[int], position: int, sequence: int, *, outputs: int) -> None:
+        """Append tokens of a sequence; the last ``outputs`` of them yield a row of logits."""
+        begin, end = self.count, self.count + len(tokens)
+        if end > self.size:
+            raise ValueError(f"{end} tokens in a batch of {self.size}")
+        self._tokens[begin:end] = tokens
+        self._positions[begin:end] = np.arange(position, position + len(tokens))
+        self._sequences[begin:end] = sequence
+        self._outputs[begin:end] = 0
+        if outputs:
+            self._outputs[end - outputs : end] = 1
+        self.count = end
+        self.outputs += outputs
+
+    def native(self) -> Any:
+        """The C structure, valid until the next change."""
+        self._native.n_tokens = self.count
+        return self._native
+
+
+@dataclass(frozen=True, slots=True)
+class ContextShape:
+    """Sizes of a context, in tokens; ``outputs``: the most rows of logits in one step."""
+
+    tokens: int
+    batch: int
+    sequences: int
+    outputs: int
+    threads: int
+    embeddings: bool = False
+
+
+class Context:
+    """The memory of running sequences and the computation over them."""
+
+    def __init__(self, model: Model, shape: ContextShape) -> None:
+        params = lib.llama_context_default_params()
+        params.n_ctx = shape.tokens
+        params.n_batch = params.n_ubatch = shape.batch
+        params.n_seq_max = shape.sequences
+        params.n_outputs_max = shape.outputs
+        params.n_threads = params.n_threads_batch = shape.threads
+        params.kv_unified = True  # one pool of cells: a long request may use what others leave
+        params.no_perf = True
+        params.embeddings = shape.embeddings
+        self.pointer = lib.llama_init_from_model(model.pointer, params)
+        if not self.pointer:
+            raise ModelError(
+                f"llama.cpp cannot create a context of {shape.tokens} tokens",
+                hint="lower context_tokens or slots",
+            )
+        self._width = model.width
+        self._vocabulary = model.vocab.size
+        self._memory = lib.llama_get_memory(self.pointer)
+
+    def close(self) -> None:
+        """Free it."""
+        if self.pointer:
+            lib.llama_free(self.pointer)
+            self.pointer = None
+
+    @property
+    def tokens(self) -> int:
+        """The cells that it really has."""
+        return int(lib.llama_n_ctx(self.pointer))
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether it remembers sequences; a pure embedding model does not."""
+        return bool(self._memory)
+
+    @property
+    def pools(self) -> bool:
+        """Whether the model itself makes one embedding of a sequence."""
+        return int(lib.llama_pooling_type(self.pointer)) > 0
+
+    def decode(self, batch: Batch) -> int:
+        """Compute a step: 0, or :data:`NO_ROOM`, or another code of llama_decode."""
+        return int(lib.llama_decode(self.pointer, batch.native()))
+
+    def logits(self, rows: int) -> Floats:
+        """The step's rows of logits in the order of the batch: (rows, vocabulary), a view."""
+        return self._view(lib.llama_get_logits(self.pointer), rows, self._vocabulary)
+
+    def hidden(self, rows: int) -> Floats:
+        """The step's output rows after the final norm: (rows, width), a view."""
+        return self._view(lib.llama_get_embeddings(self.pointer), rows, self._width)
+
+    def pooled(self, sequence: int) -> Floats:
+        """The embedding of a sequence by a model that pools: (1, width), a view."""
+        return self._view(lib.llama_get_embeddings_seq(self.pointer, sequence), 1, self._width)
+
+    @staticmethod
+    def _view(pointer: Any, rows: int, width: int) -> Floats:
+        if not pointer:
+            raise ModelError("llama.cpp returned no output")
+        address = ctypes.addressof(pointer.contents)
+        memory: Any = (ctypes.c_float * (rows * width)).from_address(address)
+        flat: Floats = np.frombuffer(memory, dtype=np.float32)
+        return flat.reshape(rows, width)
+
+    def forget(self, sequence: int, begin: int = 0) -> bool:
+        """Drop a sequence from position ``begin`` on.
+
+        Some models cannot forget a part: then the answer is False and nothing has changed.
+        """
+        if not self._memory:
+            return True
+        return bool(lib.llama_memory_seq_rm(self._memory, sequence, begin, -1))
+
+    def save(self, sequence: int) -> bytes:
+        """The state of a sequence."""
+        size = int(lib.llama_state_seq_get_size(self.pointer, sequence))
+        buffer = (ctypes.c_uint8 * size)()
+        written = int(lib.llama_state_seq_get_data(self.pointer, buffer, size, sequence))
+        if not written:
+            raise ModelError("llama.cpp cannot save the state of this sequence")
+        return bytes(buffer)[:written]
+
+    def restore(self, sequence: int, data: bytes) -> bool:
+        """Replace a sequence by a saved state; False leaves it empty."""
+        buffer = (ctypes.c_uint8 * len(data)).from_buffer_copy(data)
+        if lib.llama_state_seq_set_data(self.pointer, buffer, len(data), sequence):
+            return True
+        self.forget(sequence)
+        return False
+
+
+class Sampler:
+    """A chain of llama.cpp samplers for one answer."""
+
+    def __init__(
+        self,
+        vocabulary: int,
+        *,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        repeat_penalty: float,
+        seed: int,
+    ) -> None:
+        params = lib.llama_sampler_chain_default_params()
+        params.no_perf = True
+        self._chain: Any = lib.llama_sampler_chain_init(params)
+        stages: list[Any] = []
+        if repeat_penalty != 1.0:
+            stages.append(
+                lib.llama_sampler_init_penalties(
+                    vocabulary, PENALTY_WINDOW, repeat_penalty, 0.0, 0.0
+                )
+            )
+        if temperature <= 0:
+            stages.append(lib.llama_sampler_init_greedy())
+        else:
+            if top_k > 0:
+                stages.append(lib.llama_sampler_init_top_k(top_k))
+            if top_p < 1:
+                stages.append(lib.llama_sampler_init_top_p(top_p, 1))
+            if min_p > 0:
+                stages.append(lib.llama_sampler_init_min_p(min_p, 1))
+            stages.append(lib.llama_sampler_init_temp(temperature))
+            # The largest seed means "random" to llama.cpp; an answer must be repeatable.
+            stages.append(lib.llama_sampler_init_dist(seed % 0xFFFFFFFF))
+        for stage in stages:
+            lib.llama_sampler_chain_add(self._chain, stage)
+
+    def sample(self, context: Context, index: int) -> int:
+        """Choose from the logits of batch entry ``index`` and remember the choice."""
+        return int(lib.llama_sampler_sample(self._chain, context.pointer, index))
+
+    def close(self) -> None:
+        """Free it; harmless when done twice."""
+        if self._chain:
+            lib.llama_sampler_free(self._chain)
+            self._chain = None
