@@ -90,6 +90,17 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     evidence: Evidence = Evidence()
 
 
+class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample"):
+    """One message of a data subscription. ``type`` is raw, summary, trend or embedding;
+    ``at`` is wall time in seconds; a unit stands at the end of each key of ``values``."""
+
+    domain: str
+    type: str
+    source: str
+    at: float
+    values: dict[str, float]
+
+
 Event = Delta | Done
 
 _encoder = msgspec.msgpack.Encoder()

@@ -1,0 +1,165 @@
+"""The configuration of one agent: a TOML file, over which environment variables win.
+
+    [node]
+    state = "abacus"                 # directory of keys, certificate, journal; made beforehand
+    seeds = ["tcp://10.0.0.5:7102#KEY"]
+
+    [[model]]
+    path = "builtin:arithmetic"      # or the path of any GGUF file
+
+    [[model.name]]
+    name = "knowledge.gpt/arithmetic"
+
+Every field has a default that works on one machine; the docstrings say what a larger value
+costs. Unknown fields are refused, since a misspelt limit is no limit.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mesh.core.errors import ConfigError
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSection(_Section):
+    """The node: where its state is, where it listens, whom it asks first."""
+
+    state: Path
+    host: str = "127.0.0.1"
+    advertise: str = ""
+    control_port: Port = 0
+    bulk_port: Port = 0
+    admission_port: Port = 0
+    seeds: tuple[str, ...] = ()
+
+
+class NameSection(_Section):
+    """A name that a model answers under, as it is advertised."""
+
+    name: str
+    domain: str = ""
+    description: str = ""
+    examples: tuple[str, ...] = ()
+    accuracy: float = -1.0
+    priority: int = 10
+    weight: int = 10
+    system: str = ""
+
+
+class ModelSection(_Section):
+    """A GGUF and the names it answers under."""
+
+    path: str
+    name: tuple[NameSection, ...] = ()
+    slots: Annotated[int, Field(ge=1, le=64)] = 4
+    """Requests decoded together. More share one batch: each gets slower, all get done sooner."""
+    queue: Annotated[int, Field(ge=0, le=256)] = 4
+    """Requests that may wait for a slot; beyond it the answer is REJECT at once."""
+    context: Annotated[int, Field(ge=64, le=1 << 20)] = 1024
+    """Tokens per request, prompt and answer together; memory grows with context times slots."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """0: one thread fewer than cores, at most 4."""
+
+
+class RuleSection(_Section):
+    """One access rule; the first that fits decides."""
+
+    allow: bool
+    names: str
+    groups: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    ops: tuple[str, ...] = ()
+
+
+class PartsSection(_Section):
+    """Which implementation decides; a name from the registry or ``module:attribute``."""
+
+    classifier: str = "ngram"
+    planner: str = "rules"
+    policy: str = "load_aware"
+    escalation: str = "ladder"
+
+
+class AskSection(_Section):
+    """How questions are answered when the asker does not say."""
+
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    max_tokens: Annotated[int, Field(ge=1, le=65536)] = 384
+
+
+class AgentConfig(BaseSettings):
+    """Everything that an agent needs to start. Environment: ``GOSSAMER_NODE__HOST`` and so on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GOSSAMER_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    node: NodeSection
+    model: tuple[ModelSection, ...] = ()
+    machine: bool = False
+    """Offer readings of this machine as ``data.gpt/machine/...``."""
+    access: tuple[RuleSection, ...] = ()
+    parts: PartsSection = PartsSection()
+    ask: AskSection = AskSection()
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file; nothing else is read."""
+        return env_settings, init_settings
+
+
+def load_config(path: Path) -> AgentConfig:
+    """The configuration in a TOML file; raises :class:`ConfigError` naming the field.
+
+    A relative ``state`` and relative model paths are taken from the file's own folder.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML: {error}") from error
+    return make_config(raw, base=path.parent, source=str(path))
+
+
+def make_config(raw: dict[str, Any], *, base: Path, source: str = "configuration") -> AgentConfig:
+    """Check ``raw`` and make its paths absolute; raises :class:`ConfigError`."""
+    try:
+        config = AgentConfig(**raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{source}: {where}: {first['msg']}",
+            hint="see docs/configuration.md for every field",
+        ) from error
+    state = config.node.state.expanduser()
+    node = config.node.model_copy(update={"state": (base / state).resolve()})
+    models = tuple(
+        model
+        if model.path.startswith("builtin:")
+        else model.model_copy(
+            update={"path": str((base / Path(model.path).expanduser()).resolve())}
+        )
+        for model in config.model
+    )
+    return config.model_copy(update={"node": node, "model": models})

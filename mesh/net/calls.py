@@ -1,0 +1,259 @@
+"""Streams as coroutines: an async iterator for who asks, a task for who answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mesh.core.clock import Now
+from mesh.core.effects import Send
+from mesh.core.errors import (
+    AccessDenied,
+    Cancelled,
+    CapabilityFailed,
+    DeadlineExceeded,
+    FrameTooLarge,
+    GossamerError,
+    NameInvalid,
+    NoSuchName,
+    PeerLost,
+    Rejected,
+    WireError,
+)
+from mesh.core.identity import Member
+from mesh.core.stream_events import (
+    Abandoned,
+    Accepted,
+    Ended,
+    Failed,
+    Incoming,
+    LoadSeen,
+    Received,
+    Refused,
+    StreamEvent,
+    Writable,
+)
+from mesh.core.streams import Streams
+from mesh.core.wire import CallHeader, Lane, Op
+
+log = logging.getLogger("gossamer.calls")
+
+_ERRORS: dict[str, type[GossamerError]] = {
+    kind.code: kind
+    for kind in (
+        AccessDenied,
+        Cancelled,
+        CapabilityFailed,
+        DeadlineExceeded,
+        FrameTooLarge,
+        NameInvalid,
+        NoSuchName,
+        PeerLost,
+        WireError,
+    )
+}
+
+
+def error_of(code: str, reason: str, retry_after_s: float = 0.0) -> GossamerError:
+    """The exception for a code from the wire; an unknown code is a failure of the callee."""
+    if code == Rejected.code:
+        return Rejected(reason, retry_after_s=retry_after_s)
+    return _ERRORS.get(code, CapabilityFailed)(reason)
+
+
+@dataclass(frozen=True)
+class IncomingCall:
+    """A call as a service sees it. ``peer`` is who asks, as its certificate says."""
+
+    peer: Member
+    header: CallHeader
+    name: str
+    op: Op
+    body: bytes
+    deadline: float  # monotonic seconds
+
+    def timeout_s(self, now: Now) -> float:
+        """What is left of the deadline."""
+        return max(0.0, self.deadline - now.mono)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """ACCEPT, or REJECT with the reason."""
+
+    accepted: bool
+    reason: str = ""
+    retry_after_s: float = 0.0
+
+
+class Service(Protocol):
+    """What answers calls of a name; the agent puts a capability behind it."""
+
+    def admit(self, call: IncomingCall) -> Verdict:
+        """Yes or no, at once."""
+
+    def serve(self, call: IncomingCall) -> AsyncIterator[bytes]:
+        """The answer, message by message; closing it cancels the work."""
+
+
+class Inbox:
+    """Events of one outgoing call; its length is bounded by the credit that we gave."""
+
+    def __init__(self) -> None:
+        self._events: deque[StreamEvent] = deque()
+        self._wake = asyncio.Event()
+
+    def put(self, event: StreamEvent) -> None:
+        """An event arrived."""
+        self._events.append(event)
+        self._wake.set()
+
+    async def get(self) -> StreamEvent:
+        """The next event; the stream layer's deadline ends every wait."""
+        while not self._events:
+            self._wake.clear()
+            await self._wake.wait()
+        return self._events.popleft()
+
+
+class Calls:
+    """Connects streams to coroutines. ``emit`` sends what the core returned."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        emit: Callable[[list[Send]], None],
+        now: Callable[[], Now],
+        check: Callable[[Incoming], tuple[Member, Service]],
+        load_seen: Callable[[LoadSeen], None],
+    ) -> None:
+        self._streams = streams
+        self._emit = emit
+        self._now = now
+        self._check = check
+        self._load_seen = load_seen
+        self._inboxes: dict[int, Inbox] = {}
+        self._tasks: dict[tuple[bytes, int], asyncio.Task[None]] = {}
+        self._writable: dict[tuple[bytes, int], asyncio.Event] = {}
+        self.counters: Counter[str] = Counter()
+
+    # -- asking -----------------------------------------------------------------------------
+
+    async def call(
+        self,
+        node: bytes,
+        name: str,
+        op: Op,
+        body: bytes,
+        header: CallHeader,
+        lane: Lane = Lane.CONTROL,
+    ) -> AsyncIterator[bytes]:
+        """Stream the answer of ``node``; closing the iterator cancels the call there.
+
+        Raises :class:`Rejected` or another refusal before the first message, and
+        :class:`PeerLost`, :class:`DeadlineExceeded`, :class:`CapabilityFailed` at any time.
+        """
+        stream, sends = self._streams.caller.open(node, name, op, body, header, self._now(), lane)
+        inbox = self._inboxes[stream] = Inbox()
+        self._emit(sends)
+        try:
+            while True:
+                event = await inbox.get()
+                match event:
+                    case Received():
+                        yield event.body
+                        self._emit(self._streams.caller.consumed(stream, event.credits))
+                    case Ended():
+                        return
+                    case Refused():
+                        raise error_of(event.code, event.reason, event.retry_after_s)
+                    case Failed():
+                        raise error_of(event.code, event.reason)
+                    case Accepted() | _:
+                        pass
+        finally:
+            del self._inboxes[stream]
+            self._emit(self._streams.caller.cancel(stream, "the caller has closed it"))
+
+    # -- answering --------------------------------------------------------------------------
+
+    def handle(self, events: list[StreamEvent]) -> None:
+        """Hand on what happened in the streams."""
+        for event in events:
+            match event:
+                case LoadSeen():
+                    self._load_seen(event)
+                case Incoming():
+                    self._on_incoming(event)
+                case Abandoned():
+                    task = self._tasks.get((event.peer, event.stream))
+                    if task is not None:
+                        task.cancel()
+                case Writable():
+                    gate = self._writable.get((event.peer, event.stream))
+                    if gate is not None:
+                        gate.set()
+                case Accepted() | Refused() | Received() | Ended() | Failed():
+                    inbox = self._inboxes.get(event.stream)
+                    if inbox is not None:
+                        inbox.put(event)
+
+    def _on_incoming(self, event: Incoming) -> None:
+        callee = self._streams.callee
+        try:
+            member, service = self._check(event)
+        except GossamerError as error:
+            self.counters[f"refused_{error.code}"] += 1
+            log.warning("refused a call of %s: %s", event.name[:80], error.sentence())
+            self._emit(callee.reject(event.peer, event.stream, error.code, error.sentence()))
+            return
+        call = IncomingCall(member, event.header, event.name, event.op, event.body, event.deadline)
+        verdict = service.admit(call)
+        if not verdict.accepted:
+            self._emit(
+                callee.reject(
+                    event.peer, event.stream, Rejected.code, verdict.reason, verdict.retry_after_s
+                )
+            )
+            return
+        self._emit(callee.accept(event.peer, event.stream))
+        key = (event.peer, event.stream)
+        task = asyncio.create_task(self._serve(key, call, service))
+        self._tasks[key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+
+    async def _serve(self, key: tuple[bytes, int], call: IncomingCall, service: Service) -> None:
+        callee = self._streams.callee
+        answer = service.serve(call)
+        try:
+            async for body in answer:
+                while not callee.writable(*key):
+                    gate = self._writable.setdefault(key, asyncio.Event())
+                    gate.clear()
+                    await gate.wait()  # ended by credit, or by the stream's deadline
+                self._emit(callee.send(*key, body))
+            self._emit(callee.end(*key))
+        except GossamerError as error:
+            self._emit(callee.fail(*key, error.code, error.sentence()))
+        except asyncio.CancelledError:
+            self._emit(callee.fail(*key, Cancelled.code, "the work was cancelled"))
+            raise
+        except Exception:
+            # A bug in a capability must not take the agent with it; the caller is told.
+            log.exception("serving %s failed", call.name)
+            self._emit(callee.fail(*key, CapabilityFailed.code, "internal error at the node"))
+        finally:
+            self._writable.pop(key, None)
+            if isinstance(answer, AsyncGenerator):
+                await answer.aclose()
+
+    async def close(self) -> None:
+        """Cancel what is being served."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

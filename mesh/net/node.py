@@ -1,0 +1,440 @@
+"""The node: runs the pure cores over ZeroMQ, and nothing else.
+
+    frame ─decode▶ core.receive(sender, message, now) ─▶ sends ─encode▶ transport
+    timer ───────▶ core.tick(now) ──────────────────────▶ sends
+
+Every decision is the core's; this module moves bytes, keeps the timer, and tells people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+import zmq
+
+from mesh.core.access import OPERATION_OF, Policy, check_reach
+from mesh.core.admission import AdmissionDoor
+from mesh.core.clock import Now
+from mesh.core.effects import Send
+from mesh.core.errors import (
+    ConfigError,
+    DeadlineExceeded,
+    GossamerError,
+    NoSuchName,
+    Rejected,
+    WireError,
+)
+from mesh.core.identity import Member
+from mesh.core.names import check_name
+from mesh.core.node import (
+    LocalIdentity,
+    MemberLearned,
+    NodeCore,
+    NodeCoreConfig,
+    ProfileChanged,
+    RecordRefused,
+    StateChanged,
+)
+from mesh.core.records import Device, Endpoints, ModelInfo, ServedName
+from mesh.core.stream_events import Incoming, LoadSeen
+from mesh.core.streams import Streams
+from mesh.core.wire import CallHeader, Hello, Lane, Load, Op, decode, encode
+from mesh.net.calls import Calls, IncomingCall, Service
+from mesh.net.door import Door, knock
+from mesh.net.journal import read_journal, write_journal
+from mesh.net.statedir import StateDir, parse_seed, seed_text
+from mesh.net.transport import Transport
+
+log = logging.getLogger("gossamer.mesh")
+
+SEED_RETRY_S = 2.0  # how often a seed that did not answer is knocked at again, at first
+SEED_RETRY_MOST_S = 30.0
+JOURNAL_EVERY_S = 5.0
+TROUBLE_KEPT = 200  # lines kept for `gossamer status`; the counters keep the totals
+TROUBLE_REPEAT_S = 10.0  # the same line is logged once in so long: a flood is one line
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """Where a node listens and whom it asks first."""
+
+    host: str = "127.0.0.1"
+    """The address to bind. 127.0.0.1 keeps the mesh on this machine; 0.0.0.0 opens it to the
+    network (links are encrypted and admit members only, either way)."""
+
+    advertise: str = ""
+    """The host name or address that others dial; empty: the bound one."""
+
+    control_port: int = 0
+    """Ports of the three sockets; 0 lets the system choose."""
+
+    bulk_port: int = 0
+    admission_port: int = 0
+
+    seeds: tuple[str, ...] = ()
+    """Nodes to knock at when starting: ``tcp://HOST:PORT#KEY``. One that is up is enough."""
+
+    core: NodeCoreConfig = field(default_factory=NodeCoreConfig)
+
+
+class MeshNode:
+    """A member of a mesh over ZeroMQ."""
+
+    def __init__(
+        self,
+        state: StateDir,
+        config: NodeConfig,
+        policy: Policy | None = None,
+        load: Callable[[], Load] = Load,
+    ) -> None:
+        self.state = state
+        self.config = config
+        self.policy = policy or Policy()
+        self.identity = state.identity()
+        self.keys = self.identity.keys
+        self.passport = self.identity.passport()
+        self.trust = self.identity.trust
+        self.counters: Counter[str] = Counter()
+        self.troubles: list[str] = []
+        self._trouble_seen: dict[str, float] = {}
+        self._services: dict[str, Service] = {}
+        self._load = load
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._journal_dirty = False
+        self._stopping = False
+        self.listeners: list[Callable[[object], None]] = []
+        self.endpoints = Endpoints()
+
+    # -- life -------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen, read the journal, knock at seeds. Raises :class:`ConfigError`."""
+        now = self.state.now()
+        self.me = self.trust.check(self.passport, now.wall)
+        self.incarnation = await asyncio.to_thread(self.state.next_incarnation)
+        self.streams = Streams(load=self._load)
+        self.core = NodeCore(
+            LocalIdentity(self.keys, self.passport, self.trust),
+            self.config.core,
+            random.Random(int.from_bytes(os.urandom(8))),
+            self.incarnation,
+            self.streams,
+        )
+        self.calls = Calls(self.streams, self._emit, self.now, self._check, self._load_seen)
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 4096)
+        self.transport = Transport(self._context, self.keys, self, self._introduce)
+        self._door = Door(
+            self._context,
+            self.keys,
+            AdmissionDoor(self.trust, self.passport),
+            self.now,
+            self._admitted,
+            self.on_trouble,
+        )
+        self._bind()
+        journal = await asyncio.to_thread(read_journal, self.state.journal)
+        self.core.restore(journal, self.now())
+        self._after()
+        for seed in self.config.seeds:
+            address, curve = parse_seed(seed)
+            if curve != self.keys.curve:
+                self._spawn(self._join(address, curve))
+        self._spawn(self._keep_disk())
+
+    def _bind(self) -> None:
+        config = self.config
+
+        def at(port: int) -> str:
+            return f"tcp://{config.host}:{port or '*'}"
+
+        try:
+            control, bulk = self.transport.bind(at(config.control_port), at(config.bulk_port))
+            admission = self._door.bind(at(config.admission_port))
+        except zmq.ZMQError as error:
+            raise ConfigError(
+                f"cannot listen on {config.host}: {error}",
+                hint="another program may hold the port; choose another, or 0 for any",
+            ) from error
+
+        def shown(address: str) -> str:
+            if not config.advertise:
+                return address
+            return f"tcp://{config.advertise}:{address.rpartition(':')[2]}"
+
+        self.endpoints = Endpoints(shown(control), shown(bulk), shown(admission))
+        self._door.endpoints = self.endpoints
+        self._door.incarnation = self.incarnation
+
+    async def stop(self) -> None:
+        """Say goodbye and close everything; safe to call twice."""
+        if self._stopping:
+            return
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.calls.close()
+        self._emit(self.core.leave(self.now()))
+        await asyncio.sleep(0.05)  # lets libzmq's thread put the goodbye on the wire
+        await self._write_disk()
+        self._door.close()
+        self.transport.close()
+        self._context.destroy(linger=0)
+
+    def now(self) -> Now:
+        """Both clocks."""
+        return self.state.now()
+
+    @property
+    def seed(self) -> str:
+        """How others can knock at this node."""
+        return seed_text(self.endpoints.admission, self.keys.curve)
+
+    # -- what this node offers and how it is ------------------------------------------------
+
+    def offer(
+        self,
+        names: Sequence[tuple[ServedName, Service]],
+        models: Sequence[ModelInfo],
+        device: Device,
+    ) -> None:
+        """Advertise names and serve them; replaces what was offered before.
+
+        Raises :class:`~mesh.core.errors.AccessDenied` for a name that the certificate of this
+        node does not grant.
+        """
+        for served, _ in names:
+            check_name(served.name)
+        self.core.set_profile(
+            [served for served, _ in names], list(models), device, self.endpoints, self.now()
+        )
+        self._services = {served.name: service for served, service in names}
+        self._after()
+
+    def report(self, **load: object) -> None:
+        """Say how loaded and well this node is (fields of :class:`mesh.core.records.Status`)."""
+        self.core.set_status(now=self.now(), **load)  # type: ignore[arg-type]
+        self._after()
+
+    # -- calls ------------------------------------------------------------------------------
+
+    async def call(
+        self, node: bytes, name: str, body: bytes, header: CallHeader, op: Op = Op.QUERY
+    ) -> AsyncIterator[bytes]:
+        """Stream the answer of ``name`` at ``node``, this node included.
+
+        Closing the iterator cancels. Raises as :meth:`mesh.net.calls.Calls.call`.
+        """
+        answer = (
+            self._call_here(name, body, header, op)
+            if node == self.me.node
+            else self.calls.call(node, name, op, body, header)
+        )
+        try:
+            async for message in answer:
+                yield message
+        finally:
+            await answer.aclose()  # type: ignore[attr-defined]
+
+    async def _call_here(
+        self, name: str, body: bytes, header: CallHeader, op: Op
+    ) -> AsyncIterator[bytes]:
+        service = self._services.get(name)
+        if service is None:
+            raise NoSuchName(f"this node does not offer {name}")
+        timeout_s = header.timeout_ms / 1000
+        call = IncomingCall(self.me, header, name, op, body, self.now().mono + timeout_s)
+        verdict = service.admit(call)
+        if not verdict.accepted:
+            raise Rejected(verdict.reason, retry_after_s=verdict.retry_after_s)
+        answer = service.serve(call)
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for message in answer:
+                    yield message
+        except TimeoutError as error:
+            raise DeadlineExceeded("the time for this call is over") from error
+        finally:
+            await answer.aclose()  # type: ignore[attr-defined]
+
+    def _check(self, event: Incoming) -> tuple[Member, Service]:
+        """Access is decided where the work is done."""
+        member = self.core.member(event.peer)
+        if member is None:
+            raise WireError("a call from a node that is no member")
+        name = check_name(event.name)
+        self.policy.require(member, name, OPERATION_OF[event.op], own=False)
+        check_reach(event.header, self.me, own=False)
+        service = self._services.get(name)
+        if service is None:
+            raise NoSuchName(f"{self.me.name} does not offer {name}")
+        return member, service
+
+    def _load_seen(self, event: LoadSeen) -> None:
+        self.core.observe_load(event.node, event.load, self.now())
+
+    # -- what the transport tells -----------------------------------------------------------
+
+    def on_frame(self, node: bytes, lane: Lane, frame: bytes) -> None:
+        """A frame of a member."""
+        try:
+            message = decode(frame, lane)
+            sends = self.core.receive(node, message, self.now())
+        except WireError as error:
+            self.counters[error.code] += 1
+            self.on_trouble(f"refused a frame from {self.name_of(node)}: {error.sentence()}")
+            return
+        self._emit(sends)
+
+    def on_link_up(self, node: bytes) -> None:
+        """The first frame on a link says who we are, so that replies find the way back."""
+        self._emit([Send(node, Hello(self.me.node, self.incarnation))])
+
+    def on_link_down(self, node: bytes) -> None:
+        """What was under way over the link has failed."""
+        self.streams.peer_lost(node, self.now(), "the link to the node broke")
+        self.core.link_lost(node, self.now())
+        self._after()
+
+    def on_trouble(self, sentence: str) -> None:
+        """One line for people, not repeated in a flood."""
+        self.counters["troubles"] += 1
+        at = self.now().mono
+        if at - self._trouble_seen.get(sentence, float("-inf")) < TROUBLE_REPEAT_S:
+            return
+        if len(self._trouble_seen) >= 4 * TROUBLE_KEPT:
+            self._trouble_seen.clear()
+        self._trouble_seen[sentence] = at
+        self.troubles.append(sentence)
+        del self.troubles[:-TROUBLE_KEPT]
+        log.warning("%s", sentence)
+
+    def name_of(self, node: bytes) -> str:
+        """A node's name for people."""
+        member = self.core.member(node)
+        return member.name if member is not None else node.hex()[:8]
+
+    # -- joining ----------------------------------------------------------------------------
+
+    def _introduce(self, address: str, curve: bytes) -> asyncio.Future[None]:
+        return self._spawn(self._knock(address, curve))
+
+    async def _knock(self, address: str, curve: bytes) -> None:
+        member, endpoints = await knock(
+            self._context,
+            self.keys,
+            self.passport,
+            self.trust,
+            self.incarnation,
+            address,
+            curve,
+            self.now,
+        )
+        self.transport.allow(member)
+        self.transport.aim(member, endpoints, introduced=True)
+        self._emit(self.core.learn(member, endpoints, self.now()))
+
+    async def _join(self, address: str, curve: bytes) -> None:
+        """Knock at a seed until it answers; a seed is forgotten once it is met."""
+        wait_s = SEED_RETRY_S
+        while True:
+            try:
+                await self._knock(address, curve)
+            except GossamerError as error:
+                self.on_trouble(f"seed {address}: {error.sentence()}")
+            else:
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 1.5, SEED_RETRY_MOST_S)
+
+    def _admitted(self, member: Member) -> None:
+        """A stranger showed a good passport at our door."""
+        self.transport.allow(member)
+        self._emit(self.core.learn(member, Endpoints(), self.now()))
+
+    # -- the pump ---------------------------------------------------------------------------
+
+    def _emit(self, sends: Sequence[Send]) -> None:
+        for send in sends:
+            self.transport.send(send.to, encode(send.message), send.lane)
+        self._after()
+
+    def _after(self) -> None:
+        """Whatever just happened: hand on events, and be woken in time."""
+        if self._stopping:
+            return
+        self.calls.handle(self.streams.drain_events())
+        for event in self.core.drain_events():
+            self._on_event(event)
+        at = self.core.next_deadline()
+        if at < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(max(0.0, at - self.now().mono), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._timer_at = float("inf")
+        self._emit(self.core.tick(self.now()))
+
+    def _on_event(self, event: object) -> None:
+        match event:
+            case MemberLearned(member=member):
+                self.transport.allow(member)
+                self._journal_dirty = True
+            case ProfileChanged(node=node):
+                self._aim(node)
+                self._journal_dirty = True
+            case StateChanged(node=node, state=state):
+                log.info("%s is %s", self.name_of(node), state)
+                if state in {"dead", "departed"}:
+                    self.streams.peer_lost(node, self.now(), f"the node is {state}")
+                    self.transport.drop(node)
+            case RecordRefused(reason=reason):
+                self.on_trouble(f"refused a record: {reason}")
+            case _:
+                pass
+        for listener in self.listeners:
+            listener(event)
+
+    def _aim(self, node: bytes) -> None:
+        member, profile = self.core.member(node), self.core.profile(node)
+        if member is not None and profile is not None and node != self.me.node:
+            self.transport.aim(member, profile.endpoints)
+
+    # -- disk, off the loop -----------------------------------------------------------------
+
+    async def _keep_disk(self) -> None:
+        while True:
+            await asyncio.sleep(JOURNAL_EVERY_S)
+            await self._write_disk()
+
+    async def _write_disk(self) -> None:
+        try:
+            if self._journal_dirty:
+                self._journal_dirty = False
+                await asyncio.to_thread(write_journal, self.state.journal, self.core.snapshot())
+            await asyncio.to_thread(self.state.keep_clock)
+        except ConfigError as error:  # a full disk: the mesh goes on, and people are told
+            self._journal_dirty = True
+            self.counters["disk_failed"] += 1
+            self.on_trouble(error.sentence())
+
+    def _spawn(self, work: object) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
