@@ -127,7 +127,7 @@ class ModelHost:
 
     async def start(self) -> ModelInfo:
         """Load the model; raises one :class:`~mesh.core.errors.GossamerError` if it cannot be."""
-        if self._task is not None:
+        if self._state != STOPPED:
             raise ModelError(f"{self._path.name} is already started")
         self._state, self._note = STARTING, ""
         try:
@@ -135,16 +135,20 @@ class ModelHost:
         except BaseException:
             self._state = STOPPED
             raise
+        if self._state != STARTING:  # stop() was called meanwhile
+            await self._discard(worker)
+            raise ModelError(f"{self._path.name} was stopped while it was loading")
+        self._serve_with(worker)
         self._task = asyncio.create_task(self._supervise(worker), name="model-host")
         return self.info
 
     async def stop(self) -> None:
         """End the worker; running requests fail. Harmless when repeated."""
+        self._state, self._note = STOPPED, ""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        self._state, self._note = STOPPED, ""
 
     async def generate(
         self,
@@ -181,7 +185,7 @@ class ModelHost:
                     on_state(reply.state)
                 if not isinstance(reply, protocol.Output):
                     continue
-                channel.finished = isinstance(reply.events[-1], Done)
+                channel.finished = bool(reply.events) and isinstance(reply.events[-1], Done)
                 for event in reply.events:
                     yield event
                 if channel.finished:
@@ -262,10 +266,18 @@ class ModelHost:
         try:
             self._ready = await worker.load(order, self._care.load_timeout_s)
         except BaseException:
-            worker.kill()
-            await asyncio.shield(worker.reap())
+            await self._discard(worker)
             raise
         return worker
+
+    async def _discard(self, worker: WorkerProcess) -> None:
+        """End a worker and wait until it is gone; killed even when this wait is cancelled."""
+        worker.kill(f"{self._path.name} was stopped")
+        await asyncio.shield(worker.reap())
+
+    def _serve_with(self, worker: WorkerProcess) -> None:
+        self._worker, self._state, self._note = worker, READY, ""
+        self._up.set()
 
     async def _supervise(self, worker: WorkerProcess | None) -> None:
         """Until it is cancelled: serve, and after a crash serve again."""
@@ -274,8 +286,7 @@ class ModelHost:
         try:
             while True:
                 if worker is not None:
-                    self._worker, self._state, self._note = worker, READY, ""
-                    self._up.set()
+                    self._serve_with(worker)
                     await self._attend(worker)
                     await worker.reap()
                     self._note = worker.died.message if worker.died else ""
@@ -291,10 +302,10 @@ class ModelHost:
                     worker, self._note = None, error.sentence()
         finally:
             self._worker = None
+            self._state = STOPPED
             self._up.set()  # whoever waits learns that it was stopped
             if worker is not None:
-                worker.kill()
-                await asyncio.shield(worker.reap())
+                await self._discard(worker)
 
     async def _pause(self, recent: Sequence[float], now: float) -> None:
         """Wait before a restart, longer after each crash within the window."""
@@ -322,7 +333,7 @@ class ModelHost:
                     await worker.ended.wait()
             silent = clock() - max(worker.heard_at, since)
             if silent >= care.hung_s:
-                worker.kill()
+                worker.kill(f"the model worker has not answered for {silent:.0f} s and was killed")
                 await worker.ended.wait()
             elif silent >= care.silent_s:
                 self._note = f"the model worker has not answered for {silent:.0f} s"

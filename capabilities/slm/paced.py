@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from capabilities.messages import Done, Event, Usage
 from capabilities.slm import protocol
 from capabilities.slm.batching import Batcher, Job
+from capabilities.slm.engine import Emit, check
 from capabilities.slm.errors import BadRequest, Unsupported
 from capabilities.slm.output import TextStream
 from mesh.core.errors import DeadlineExceeded, GossamerError
@@ -88,23 +89,26 @@ class PacedEngine:
         """Steps done, requests running, requests waiting."""
         return self._steps, self._batcher.running, self._batcher.waiting
 
-    def handle(self, command: protocol.AnyCommand, emit: Callable[[protocol.Reply], None]) -> None:
+    def handle(self, command: protocol.AnyCommand, emit: Emit) -> None:
         """Take a request or a cancellation."""
         if isinstance(command, protocol.Cancel):
             self._end(command.id)
             return
         request_id = getattr(command, "id", protocol.LOAD_ID)
         try:
-            if not isinstance(command, protocol.Submit):
-                raise Unsupported(f"a paced worker does not serve {protocol.describe(command)}")
-            self._submit(command)
+            if isinstance(command, protocol.Submit):
+                self._submit(command)
+            else:
+                what = f"a paced worker does not serve {protocol.describe(command)}"
+                emit(protocol.failed(request_id, Unsupported(what)))
         except GossamerError as error:
             emit(protocol.failed(request_id, error))
 
     def _submit(self, command: protocol.Submit) -> None:
         request = command.request
-        if not request.messages or request.max_tokens < 1:
-            raise BadRequest("a request without messages or without max_tokens")
+        check(request)
+        if not request.messages:
+            raise BadRequest("a request without messages", hint="send at least one user message")
         words = request.messages[-1].content.split() or ["..."]
         now = self._clock()
         job = self._batcher.submit(
@@ -122,7 +126,7 @@ class PacedEngine:
         self._batcher.leave(request_id)
         self._runs.pop(request_id, None)
 
-    def step(self, emit: Callable[[protocol.Reply], None]) -> bool:
+    def step(self, emit: Emit) -> bool:
         """Sleep as long as the board would compute, then say the next words."""
         for key in self._batcher.expired(self._clock()):
             self._end(key)
@@ -145,7 +149,7 @@ class PacedEngine:
                 self._speak(self._runs[share.job.key], emit)
         return True
 
-    def _speak(self, run: _Run, emit: Callable[[protocol.Reply], None]) -> None:
+    def _speak(self, run: _Run, emit: Emit) -> None:
         run.first = run.first or self._clock()
         word = run.words[run.spoken % len(run.words)]
         run.spoken += 1

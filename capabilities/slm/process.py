@@ -23,6 +23,7 @@ from mesh.core.errors import DeadlineExceeded, ModelError, WireError
 
 READ_BYTES = 64 * 1024
 KEPT_STDERR_BYTES = 8 * 1024
+CLOSED_S = 1.0  # between the end of its socket and its own end a worker has this long
 REAP_S = 5.0  # a killed process is reaped in milliseconds; longer means an uninterruptible disk
 # What native code needs to hear: no debugger on an abort, few arenas and no thread pool for a
 # process whose only wish is to stay small.
@@ -101,7 +102,7 @@ class WorkerProcess:
         self._stderr = b""
         self._nonces = itertools.count(1)
         self._control: asyncio.Queue[protocol.AnyReply | WorkerDied] = asyncio.Queue()
-        self._broken = ""
+        self._because = ""
         self.died: WorkerDied | None = None
         self.ended = asyncio.Event()
         self.unknown = 0  # replies that this side could not read, ignored
@@ -132,6 +133,9 @@ class WorkerProcess:
         except OSError as error:
             ours.close()
             raise ModelError(f"cannot start a model worker: {error.strerror}") from error
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
         worker = cls(process)
@@ -197,8 +201,9 @@ class WorkerProcess:
         if not channel.finished:
             self.send(protocol.Cancel(id=channel.id))
 
-    def kill(self) -> None:
-        """End it now, whatever it does; the socket closes with it."""
+    def kill(self, because: str) -> None:
+        """End it now, whatever it does; ``because`` is what its requests are told."""
+        self._because = self._because or because
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
@@ -217,8 +222,6 @@ class WorkerProcess:
     def reason(self) -> str:
         """Why the process ended, in one line."""
         code = self._process.returncode
-        if self._broken:
-            return self._broken
         if code is None:
             return "still running"
         if code >= 0:
@@ -243,11 +246,16 @@ class WorkerProcess:
                     except protocol.Undecodable:
                         self.unknown += 1
         except WireError as error:
-            self._broken = f"it sent what is no message ({error.message})"
+            self._because = f"the model worker sent what is no message ({error.message})"
         except OSError:
             pass  # the process is gone; _watch says why
-        # Without its socket a worker is of no use, whatever it still does.
-        self.kill()
+        # Without its socket a worker is of no use, whatever it still does. It has closed it by
+        # dying, as a rule, and how it died is worth more than that the socket closed.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSED_S):
+                await self._process.wait()
+        if self._process.returncode is None:
+            self.kill("the model worker closed its socket")
 
     def _dispatch(self, reply: protocol.AnyReply) -> None:
         if isinstance(reply, protocol.Pong):
@@ -269,7 +277,8 @@ class WorkerProcess:
         # Give stderr's last lines and the socket's last frames the chance to arrive.
         await asyncio.wait(self._tasks[:2], timeout=0.5)
         self.died = WorkerDied(
-            f"the model worker died ({self.reason()})", by_signal=code < 0 and not self._broken
+            self._because or f"the model worker died ({self.reason()})",
+            by_signal=code < 0 and not self._because,
         )
         self._control.put_nowait(self.died)
         for channel in self._channels.values():

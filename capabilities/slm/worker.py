@@ -171,7 +171,7 @@ def build(order: protocol.Load) -> Engine:
 
     header.read(Path(order.path))  # refuse what is no model before native code is loaded
     from capabilities.slm import llama
-    from capabilities.slm.engine import LlamaEngine
+    from capabilities.slm.llama_engine import LlamaEngine
 
     log = Log(verbose=order.settings.verbose)
     llama.start(log)

@@ -1,0 +1,167 @@
+"""Tiny models made on the spot, so that no test needs a file from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import gguf
+import numpy as np
+import psutil
+import pytest
+
+SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|think|>", "<|/think|>"]
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CONTEXT = 256
+HEADS = 4
+
+
+def byte_symbols() -> list[str]:
+    """The printable symbol of each byte in a byte-level BPE vocabulary, as GPT-2 defined it."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    extra = iter(range(256, 512))
+    return [chr(b) if b in printable else chr(next(extra)) for b in range(256)]
+
+
+VOCABULARY = [*byte_symbols(), "th", *SPECIAL]
+
+
+def token(symbol: str) -> int:
+    """The id of a special token, or of a character of one byte."""
+    return VOCABULARY.index(symbol) if len(symbol) > 1 else ord(symbol)
+
+
+def tokens(*parts: str) -> list[int]:
+    """Ids of texts, byte by byte, and of special tokens."""
+    ids: list[int] = []
+    for part in parts:
+        ids += [token(part)] if part in SPECIAL else list(part.encode())
+    return ids
+
+
+def write_model(
+    path: Path,
+    *,
+    width: int,
+    layers: int,
+    weights: dict[str, np.ndarray],
+    rng: np.random.Generator,
+    scale: float,
+    arch: str = "llama",
+    template: str = TEMPLATE,
+) -> Path:
+    """A GGUF of the Llama architecture; matrices not given are random, or zero at scale 0."""
+    writer = gguf.GGUFWriter(str(path), arch)
+    writer.add_name(path.stem)
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(2 * width)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
+    writer.add_rope_dimension_count(width // HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_file_type(0)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(VOCABULARY)
+    kinds = [gguf.TokenType.NORMAL] * (len(VOCABULARY) - len(SPECIAL))
+    writer.add_token_types(kinds + [gguf.TokenType.CONTROL] * len(SPECIAL))
+    writer.add_token_merges(["t h"])
+    writer.add_eos_token_id(token("<|end|>"))
+    writer.add_add_bos_token(False)
+    if template:
+        writer.add_chat_template(template)
+
+    def matrix(name: str, rows: int, columns: int) -> None:
+        given = weights.get(name)
+        values = rng.normal(0, scale, (rows, columns)) if given is None else given
+        writer.add_tensor(name, values.astype(np.float32))
+
+    matrix("token_embd.weight", len(VOCABULARY), width)
+    for i in range(layers):
+        for norm in ("attn_norm", "ffn_norm"):
+            writer.add_tensor(f"blk.{i}.{norm}.weight", np.ones(width, dtype=np.float32))
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            matrix(f"blk.{i}.{name}.weight", width, width)
+        matrix(f"blk.{i}.ffn_gate.weight", 2 * width, width)
+        matrix(f"blk.{i}.ffn_up.weight", 2 * width, width)
+        matrix(f"blk.{i}.ffn_down.weight", width, 2 * width)
+    writer.add_tensor("output_norm.weight", np.ones(width, dtype=np.float32))
+    matrix("output.weight", len(VOCABULARY), width)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def write_chain(path: Path, reply: list[int], *, loop: bool = False) -> Path:
+    """A model that always answers ``reply``, or repeats it for ever.
+
+    Its blocks are zero, its embeddings one-hot, and its output matrix says which token follows
+    which: a Markov chain, so no token may stand twice in ``reply``.
+    """
+    width = -(-len(VOCABULARY) // 32) * 32
+    follow = np.zeros((len(VOCABULARY), width))
+    before = [token("<|assistant|>"), *reply]
+    after = [*reply, reply[0] if loop else token("<|end|>")]
+    for one, next_one in zip(before, after, strict=True):
+        follow[next_one, one] = 10 / np.sqrt(width)  # a logit of 10, the others 0
+    weights = {
+        "token_embd.weight": np.eye(len(VOCABULARY), width),
+        "output.weight": follow,
+    }
+    rng = np.random.default_rng(0)
+    return write_model(path, width=width, layers=1, weights=weights, rng=rng, scale=0.0)
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the models below."""
+    folder = tmp_path_factory.mktemp("models")
+    write_chain(
+        folder / "spoken.gguf", tokens("<|think|>", "hm", "<|/think|>", "naïve ok!")
+    )
+    write_chain(folder / "endless.gguf", tokens("abc "), loop=True)
+    write_model(
+        folder / "random.gguf",
+        width=64,
+        layers=2,
+        weights={},
+        rng=np.random.default_rng(7),
+        scale=0.25,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spoken(models: Path) -> Path:
+    """Thinks "hm", then says "naïve ok!" and ends."""
+    return models / "spoken.gguf"
+
+
+@pytest.fixture(scope="session")
+def endless(models: Path) -> Path:
+    """Says "abc abc abc " for ever."""
+    return models / "endless.gguf"
+
+
+@pytest.fixture(scope="session")
+def random_model(models: Path) -> Path:
+    """Random weights whose answer depends on the whole prompt."""
+    return models / "random.gguf"
+
+
+@pytest.fixture
+def no_orphans() -> Iterator[None]:
+    """After the test no child process of this one is left that was not there before."""
+    me = psutil.Process()
+    before = {child.pid for child in me.children(recursive=True)}
+    yield
+    left = [c for c in me.children(recursive=True) if c.pid not in before]
+    gone, alive = psutil.wait_procs(left, timeout=5)
+    assert not alive, f"{len(alive)} processes left behind"
