@@ -82,6 +82,10 @@ class Policy:
                 raise ConfigError(f"access rule: {error.message}", hint=error.hint) from error
         self.rules = tuple(rules)
 
+    def first(self, member: Member, name: str, operation: Operation) -> Rule | None:
+        """The first rule that speaks of the case."""
+        return next((rule for rule in self.rules if rule.fits(member, name, operation)), None)
+
     def decide(self, member: Member, name: str, operation: Operation, *, own: bool) -> Decision:
         """Whether ``member`` may do ``operation`` on ``name``; ``own``: it asks itself."""
         if operation is Operation.PUBLISH:
@@ -90,9 +94,9 @@ class Policy:
             return Decision(allowed, f"the certificate of {member.name} grants {grants}")
         if own:
             return Decision(True, "a node may use its own names")
-        for rule in self.rules:
-            if rule.fits(member, name, operation):
-                return Decision(rule.allow, rule.sentence())
+        rule = self.first(member, name, operation)
+        if rule is not None:
+            return Decision(rule.allow, rule.sentence())
         if name.startswith("data.gpt/"):
             return Decision(False, "data.gpt is denied where no rule allows it")
         return Decision(True, "members may use computation.gpt and knowledge.gpt")

@@ -1,0 +1,207 @@
+"""One agent: a node of the mesh, the capabilities that it hosts, and the parts that decide.
+
+agent = Agent(load_config(path))
+await agent.start()
+async for event in agent.ask("What is 48 * 27?"): ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator
+
+from agents.config import AgentConfig
+from agents.faces.control import ControlServer
+from agents.faces.verbs import Verbs
+from agents.hosting import CapabilityService, make_capabilities, this_device
+from agents.meshport import NodePort
+from agents.orchestrator.events import AskEvent
+from agents.orchestrator.orchestrator import AskOptions, Orchestrator, make_parts
+from capabilities.base import Capability
+from mesh.core.access import Operation, Policy, Rule
+from mesh.core.errors import ConfigError, GossamerError
+from mesh.core.wire import Load
+from mesh.net.calls import Service
+from mesh.net.node import MeshNode, NodeConfig
+from mesh.net.statedir import StateDir
+
+log = logging.getLogger("gossamer.agent")
+
+REPORT_EVERY_S = 0.5  # how often load is looked at; it is sent only when it has changed
+
+
+class Agent:
+    """A running agent. ``start`` returns once it is in the mesh; models load behind it."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self.config = config
+        self.started_at = time.monotonic()
+        self.troubles: list[str] = []
+        self._state: StateDir | None = None
+        self._capabilities: list[Capability] = []
+        self._ready: list[Capability] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._control: ControlServer | None = None
+        self.stop_requested = asyncio.Event()
+        self.ready = asyncio.Event()
+
+    # -- life -------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Join the mesh, open the local door, begin to load models.
+
+        Raises :class:`~mesh.core.errors.GossamerError` when the agent cannot run at all. A
+        model that cannot be loaded is told, and leaves the rest running.
+        """
+        config = self.config
+        self._state = StateDir(config.node.state)
+        try:
+            await self._start(self._state)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self, state: StateDir) -> None:
+        config = self.config
+        section = config.node
+        self.node = MeshNode(
+            state,
+            NodeConfig(
+                host=section.host,
+                advertise=section.advertise,
+                control_port=section.control_port,
+                bulk_port=section.bulk_port,
+                admission_port=section.admission_port,
+                seeds=section.seeds,
+            ),
+            make_policy(config),
+            load=self.load,
+        )
+        await self.node.start()
+        self.port = NodePort(self.node)
+        self.orchestrator = Orchestrator(
+            self.port,
+            make_parts(
+                classifier=config.parts.classifier,
+                planner=config.parts.planner,
+                policy=config.parts.policy,
+                escalation=config.parts.escalation,
+            ),
+            rng=random.Random(),
+        )
+        self._capabilities = make_capabilities(config, self.node.me.name)
+        self._offer()
+        self._control = ControlServer(state.path, Verbs(self).handlers())
+        await self._control.start()
+        for capability in self._capabilities:
+            self._spawn(self._start_capability(capability))
+        self._spawn(self._keep_reporting())
+        if not self._capabilities:
+            self.ready.set()
+
+    async def _start_capability(self, capability: Capability) -> None:
+        try:
+            await capability.start()
+        except GossamerError as error:
+            self.troubles.append(error.sentence())
+            log.error("%s", error.sentence())
+        else:
+            self._ready.append(capability)
+            try:
+                self._offer()
+            except GossamerError as error:
+                self._ready.remove(capability)
+                self.troubles.append(error.sentence())
+                log.error("%s", error.sentence())
+                await capability.stop()
+        loading = len(self._ready) + len(self.troubles) < len(self._capabilities)
+        if not loading:
+            self.ready.set()
+
+    async def stop(self) -> None:
+        """Leave the mesh, end the models, free the state directory; safe to call twice."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._control is not None:
+            await self._control.stop()
+            self._control = None
+        capabilities, self._capabilities = self._capabilities, []
+        await asyncio.gather(*(c.stop() for c in capabilities), return_exceptions=True)
+        if hasattr(self, "node"):
+            await self.node.stop()
+        if self._state is not None:
+            self._state.close()
+            self._state = None
+
+    # -- what it offers ---------------------------------------------------------------------
+
+    def _offer(self) -> None:
+        names: list[tuple[object, Service]] = []
+        for capability in self._ready:
+            service = CapabilityService(capability)
+            names += [(served, service) for served in capability.names]
+        models = [model for capability in self._ready for model in capability.models]
+        self.node.offer(names, models, this_device(self._ready))  # type: ignore[arg-type]
+
+    def load(self) -> Load:
+        """How full the node is now, over all its models."""
+        occupied = [capability.occupancy() for capability in self._ready if capability.models]
+        return Load(
+            inflight=sum(o.inflight for o in occupied),
+            queued=sum(o.queued for o in occupied),
+            slots=sum(o.slots for o in occupied),
+            tokens_per_s=sum(o.tokens_per_s for o in occupied),
+        )
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            load = self.load()
+            unwell = [o.note for c in self._ready if not (o := c.occupancy()).healthy]
+            self.node.report(
+                load=(load.inflight + load.queued) / max(1, load.slots),
+                inflight=load.inflight,
+                queued=load.queued,
+                slots=load.slots,
+                tokens_per_s=round(load.tokens_per_s, 1),
+                healthy=not unwell and not self.troubles,
+                note="; ".join([*unwell, *self.troubles])[:120],
+            )
+            await asyncio.sleep(REPORT_EVERY_S)
+
+    # -- what it is asked -------------------------------------------------------------------
+
+    def ask(self, question: str, options: AskOptions | None = None) -> AsyncIterator[AskEvent]:
+        """Answer a question with whatever the mesh offers; streams what happens."""
+        return self.orchestrator.ask(question, options or AskOptions())
+
+    def _spawn(self, work: object) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def make_policy(config: AgentConfig) -> Policy:
+    """The access rules of a configuration; raises :class:`ConfigError`."""
+    rules = []
+    for section in config.access:
+        try:
+            operations = tuple(Operation(op) for op in section.ops)
+        except ValueError as error:
+            raise ConfigError(
+                f"access rule for {section.names}: {error}",
+                hint=f"operations are {', '.join(Operation)}",
+            ) from error
+        rules.append(
+            Rule(
+                allow=section.allow,
+                names=section.names,
+                groups=section.groups,
+                nodes=section.nodes,
+                ops=operations,
+            )
+        )
+    return Policy(rules)

@@ -1,0 +1,306 @@
+"""What can be asked of a running agent through the local door, verb by verb."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Mapping
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agents.faces.client import Result
+from agents.faces.control import Handler, unary
+from agents.orchestrator.events import (
+    Answered,
+    AskEvent,
+    Failed,
+    Finished,
+    Planned,
+    Retry,
+    Started,
+    StepDelta,
+)
+from agents.orchestrator.orchestrator import AskOptions
+from agents.port import Offer, Task
+from agents.trace import TRACE_BYTES
+from agents.views import EndpointView, NameView, PeerView, StepView
+from capabilities.messages import Delta, Done, Generate, Message, Sample, decode, encode
+from mesh.core.errors import ConfigError, NoSuchName, WireError
+from mesh.core.events import PeerState
+from mesh.core.identity import show_id
+from mesh.core.names import matches, parse_address
+from mesh.core.wire import Op, Reach
+
+if TYPE_CHECKING:
+    from agents.agent import Agent
+
+DEFAULT_TIMEOUT_S = 60.0
+MAX_TIMEOUT_S = 24 * 3600.0
+MAX_QUESTION_CHARS = 16 * 1024
+
+
+class Verbs:
+    """The verbs of one agent."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """Verb to handler, for the control server."""
+        return {
+            "status": unary(self._status),
+            "peers": unary(self._peers),
+            "names": unary(self._names),
+            "resolve": unary(self._resolve),
+            "stop": unary(self._stop),
+            "call": self._call,
+            "ask": self._ask,
+        }
+
+    async def _status(self, args: dict[str, Any]) -> dict[str, Any]:
+        agent, node = self._agent, self._agent.node
+        counters = {
+            **node.core.counters,
+            **node.counters,
+            **node.transport.counters,
+            **node.transport.gate_counters,
+            **node.streams.counters,
+            **node.calls.counters,
+        }
+        return {
+            "node": show_id(node.me.node),
+            "name": node.me.name,
+            "mesh": node.identity.mesh_name,
+            "groups": list(node.me.groups),
+            "seed": node.seed,
+            "endpoints": msgspec.to_builtins(node.endpoints),
+            "uptime_s": round(time.monotonic() - agent.started_at, 1),
+            "version": metadata.version("gossamer-mesh"),
+            "ready": agent.ready.is_set(),
+            "troubles": [*agent.troubles, *node.troubles[-20:]],
+            "counters": dict(sorted(counters.items())),
+            "bytes_in": node.transport.bytes_in,
+            "bytes_out": node.transport.bytes_out,
+        }
+
+    async def _peers(self, args: dict[str, Any]) -> list[Any]:
+        return [msgspec.to_builtins(view) for view in self.peers()]
+
+    def peers(self) -> list[PeerView]:
+        """Every node that this node knows of, itself first."""
+        node = self._agent.node
+        core, me = node.core, node.me.node
+        views = []
+        for member in core.members():
+            profile, status = core.profile(member.node), core.status(member.node)
+            load = core.load(member.node)
+            mine = member.node == me
+            views.append(
+                PeerView(
+                    node=show_id(member.node),
+                    name=member.name,
+                    state="alive" if mine else core.state(member.node).name.lower(),
+                    me=mine,
+                    groups=list(member.groups),
+                    names=[served.name for served in profile.names] if profile else [],
+                    models=[
+                        f"{model.name} {model.quantization}".strip()
+                        for model in (profile.models if profile else ())
+                    ],
+                    device=profile.device.kind if profile else "",
+                    inflight=load.inflight,
+                    queued=load.queued,
+                    slots=load.slots,
+                    tokens_per_s=load.tokens_per_s,
+                    round_trip_ms=0.0 if mine else _ms(core.round_trip(member.node)),
+                    healthy=status.healthy if status else True,
+                    note=status.note if status else "",
+                    seen_s=0.0 if mine else core.seen(member.node, node.now()),
+                )
+            )
+        return sorted(views, key=lambda view: (not view.me, view.name))
+
+    async def _names(self, args: dict[str, Any]) -> list[Any]:
+        pattern = str(args.get("pattern") or "*.gpt/**")
+        by_name: dict[str, list[Offer]] = {}
+        for offer in self._agent.port.offers():
+            if matches(pattern, offer.served.name):
+                by_name.setdefault(offer.served.name, []).append(offer)
+        return [
+            msgspec.to_builtins(
+                NameView(
+                    name=name,
+                    domain=offers[0].served.domain,
+                    description=offers[0].served.description,
+                    examples=list(offers[0].served.examples),
+                    kind=offers[0].served.kind,
+                    endpoints=[self._endpoint(offer) for offer in offers],
+                )
+            )
+            for name, offers in sorted(by_name.items())
+        ]
+
+    async def _resolve(self, args: dict[str, Any]) -> dict[str, Any]:
+        address = parse_address(_text(args, "name"))
+        offers = self._agent.port.resolve(address.name, self._task(DEFAULT_TIMEOUT_S))
+        if address.node:
+            offers = [offer for offer in offers if offer.node_name == address.node]
+            if not offers:
+                raise NoSuchName(f"{address.node} does not offer {address.name}")
+        return {
+            "name": address.name,
+            "endpoints": [msgspec.to_builtins(self._endpoint(offer)) for offer in offers],
+            "decision": f"{len(offers)} by priority, weighted chance, then load",
+        }
+
+    async def _stop(self, args: dict[str, Any]) -> dict[str, Any]:
+        self._agent.stop_requested.set()
+        return {}
+
+    async def _call(self, args: dict[str, Any]) -> AsyncIterator[Any]:
+        address = parse_address(_text(args, "name"))
+        task = self._task(_timeout(args), _reach(args))
+        offers = self._agent.port.resolve(address.name, task)
+        if address.node:
+            offers = [offer for offer in offers if offer.node_name == address.node]
+        if not offers:
+            raise NoSuchName(f"{address.node or 'nobody'} does not offer {address.name}")
+        offer, began = offers[0], self._agent.port.now()
+        text = str(args.get("text") or "")
+        if offer.served.kind == "subscribe":
+            answer = self._agent.port.call(offer, b"", task, Op.SUBSCRIBE)
+        else:
+            body = encode(
+                Generate(
+                    messages=[Message("user", text)],
+                    max_tokens=self._agent.config.ask.max_tokens,
+                )
+            )
+            answer = self._agent.port.call(offer, body, task)
+        finish, whole = "", ""
+        async for message in answer:
+            match decode(message, Delta | Done | Sample):  # type: ignore[arg-type]
+                case Delta(text=piece, thinking=thinking):
+                    yield {"type": "delta", "text": piece, "thinking": thinking}
+                case Done(text=whole, finish=finish):
+                    pass
+                case Sample() as sample:
+                    yield {"type": "message", "value": msgspec.to_builtins(sample)}
+        yield Result(
+            {
+                "text": whole,
+                "node": offer.node_name,
+                "name": offer.served.name,
+                "elapsed_s": round(self._agent.port.now() - began, 3),
+                "finish": finish,
+            }
+        )
+
+    async def _ask(self, args: dict[str, Any]) -> AsyncIterator[Any]:
+        question = _text(args, "question")
+        if len(question) > MAX_QUESTION_CHARS:
+            raise WireError(f"a question has at most {MAX_QUESTION_CHARS} characters")
+        options = AskOptions(timeout_s=_timeout(args), reach=_reach(args))
+        async for event in self._agent.ask(question, options):
+            yield Result(event_json(event)) if isinstance(event, Answered) else event_json(event)
+
+    def _task(self, timeout_s: float, reach: Reach = Reach.MESH) -> Task:
+        node = self._agent.node
+        return Task(
+            trace=os.urandom(TRACE_BYTES),
+            deadline=self._agent.port.now() + timeout_s,
+            reach=reach,
+            groups=node.me.groups,
+        )
+
+    def _endpoint(self, offer: Offer) -> EndpointView:
+        state = PeerState.ALIVE if offer.me else self._agent.node.core.state(offer.node)
+        return EndpointView(
+            node=show_id(offer.node),
+            name=offer.node_name,
+            state=state.name.lower(),
+            priority=offer.served.priority,
+            weight=offer.served.weight,
+            load=round(offer.load, 3),
+            accuracy=offer.served.accuracy,
+            me=offer.me,
+        )
+
+
+def event_json(event: AskEvent) -> Any:
+    """An event of a request as the faces know it; the answer itself for the last one."""
+    match event:
+        case Planned():
+            view = StepView(
+                id=event.step,
+                name=event.name,
+                node="",
+                question=event.question,
+                status="waiting",
+                depends=list(event.depends),
+                confidence=event.probability,
+            )
+            return {"type": "plan", "steps": [msgspec.to_builtins(view)]}
+        case Started():
+            view = StepView(
+                id=event.step,
+                name=event.name,
+                node=event.node,
+                question="",
+                status="running",
+                started_s=event.at_s,
+                remote=event.remote,
+            )
+            return {"type": "step", "step": msgspec.to_builtins(view)}
+        case StepDelta():
+            return {
+                "type": "delta",
+                "step": event.step,
+                "text": event.text,
+                "thinking": event.thinking,
+            }
+        case Retry():
+            return {
+                "type": "retry",
+                "step": event.step,
+                "node": event.node,
+                "reason": event.reason,
+                "discarded_chars": event.discarded_chars,
+            }
+        case Finished() | Failed():
+            return {"type": "step", "step": msgspec.to_builtins(event.view)}
+        case Answered():
+            return msgspec.to_builtins(event.answer)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 2) if seconds > 0 else -1.0
+
+
+def _text(args: dict[str, Any], key: str) -> str:
+    value = args.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigError(f"{key!r} is missing or empty")
+    return value
+
+
+def _timeout(args: dict[str, Any]) -> float:
+    try:
+        timeout_s = float(args.get("timeout_s") or DEFAULT_TIMEOUT_S)
+    except (TypeError, ValueError) as error:
+        raise ConfigError("timeout_s is a number of seconds") from error
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise ConfigError(f"timeout_s is above 0 and at most {MAX_TIMEOUT_S:g} seconds")
+    return timeout_s
+
+
+def _reach(args: dict[str, Any]) -> Reach:
+    name = str(args.get("reach") or "mesh").upper()
+    try:
+        return Reach[name]
+    except KeyError as error:
+        raise ConfigError(
+            f"{name.lower()!r} is no reach", hint="node, group, mesh or cloud"
+        ) from error

@@ -1,0 +1,148 @@
+"""From configuration to capabilities, and from capabilities to services of the mesh."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+from agents.classifier.catalogue import ARITHMETIC, GENERATE, MESH, WELL_KNOWN, KnownName
+from agents.config import AgentConfig, ModelSection, NameSection
+from capabilities.base import Capability, Request
+from capabilities.sensors.machine import MachineCapability
+from capabilities.slm.capability import SlmCapability
+from capabilities.slm.embedded import EmbeddedModel, embedded_models
+from capabilities.slm.host import ModelHost
+from capabilities.slm.protocol import Settings
+from mesh.core.errors import ConfigError
+from mesh.core.names import check_name
+from mesh.core.records import Device, ServedName
+from mesh.net.calls import IncomingCall, Verdict
+
+BUILTIN = "builtin:"
+
+# What the shipped models answer under when the configuration does not say.
+EMBEDDED_NAMES = {"arithmetic": (ARITHMETIC,), "general": (GENERATE, MESH)}
+
+
+class CapabilityService:
+    """A capability as the mesh calls it; it drops who asked and keeps what must stay apart."""
+
+    def __init__(self, capability: Capability) -> None:
+        self.capability = capability
+
+    def _request(self, call: IncomingCall) -> Request:
+        # State computed for one asker (a prompt's prefix) must not serve another; the label
+        # tells them apart without telling who they are.
+        asker = hashlib.sha256(call.peer.node + call.header.caller).hexdigest()[:16]
+        return Request(
+            name=call.name,
+            body=call.body,
+            timeout_s=call.header.timeout_ms / 1000,
+            trace=call.header.trace.hex(),
+            priority=call.header.priority,
+            isolation=asker,
+        )
+
+    def admit(self, call: IncomingCall) -> Verdict:
+        """Ask the capability."""
+        admission = self.capability.admit(self._request(call))
+        return Verdict(admission.accepted, admission.reason, admission.retry_after_s)
+
+    def serve(self, call: IncomingCall) -> AsyncIterator[bytes]:
+        """The capability's answer."""
+        return self.capability.serve(self._request(call))
+
+
+def make_capabilities(config: AgentConfig, node_name: str) -> list[Capability]:
+    """Every capability that the configuration names; raises :class:`ConfigError`."""
+    capabilities: list[Capability] = [_model(section) for section in config.model]
+    if config.machine:
+        capabilities.append(MachineCapability(node_name))
+    return capabilities
+
+
+def _model(section: ModelSection) -> SlmCapability:
+    settings = Settings(
+        slots=section.slots,
+        context_tokens=section.context * section.slots,
+        threads=section.threads,
+    )
+    if section.path.startswith(BUILTIN):
+        return _builtin(section, settings)
+    path = Path(section.path)
+    if not section.name:
+        raise ConfigError(
+            f"the model {path.name} has no name to answer under",
+            hint='add [[model.name]] with name = "computation.gpt/generate", say',
+        )
+    return SlmCapability(
+        ModelHost(path, settings),
+        [_served(name, path.stem) for name in section.name],
+        system_prompts={name.name: name.system for name in section.name if name.system},
+        queue=section.queue,
+    )
+
+
+def _builtin(section: ModelSection, settings: Settings) -> SlmCapability:
+    name = section.path.removeprefix(BUILTIN)
+    models = embedded_models()
+    if name not in models:
+        raise ConfigError(
+            f"no embedded model is called {name!r}",
+            hint=f"there are: {', '.join(models) or 'none (the package was trimmed)'}",
+        )
+    model = models[name]
+    served = [_served(entry, name) for entry in section.name] or [
+        _well_known(served, model) for served in EMBEDDED_NAMES.get(name, (model.serves,))
+    ]
+    return SlmCapability(ModelHost(model.path, settings), served, queue=section.queue)
+
+
+def _well_known(name: str, model: EmbeddedModel) -> ServedName:
+    known = next((entry for entry in WELL_KNOWN if entry.name == name), KnownName(name))
+    return ServedName(
+        name=name,
+        domain=known.domain or model.domain,
+        description=known.description or model.description,
+        examples=known.examples,
+        accuracy=model.accuracy,
+        model=model.name,
+    )
+
+
+def _served(section: NameSection, model: str) -> ServedName:
+    return ServedName(
+        name=check_name(section.name),
+        domain=section.domain or section.name.split("/")[1],
+        description=section.description,
+        examples=section.examples,
+        accuracy=section.accuracy,
+        priority=section.priority,
+        weight=section.weight,
+        model=model,
+    )
+
+
+def this_device(capabilities: Sequence[Capability]) -> Device:
+    """What the profile says of this machine."""
+    memory_mb = 0
+    page = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    if page:
+        memory_mb = page * os.sysconf("SC_PHYS_PAGES") // (1 << 20)
+    return Device(
+        kind=_board(),
+        arch=os.uname().machine,
+        cores=os.cpu_count() or 1,
+        memory_mb=memory_mb,
+        tokens_per_s=max((c.occupancy().tokens_per_s for c in capabilities), default=0.0),
+    )
+
+
+def _board() -> str:
+    try:
+        model = Path("/proc/device-tree/model").read_text(encoding="ascii").rstrip("\0\n")
+    except (OSError, UnicodeDecodeError):
+        return "computer"
+    return model[:60]

@@ -1,0 +1,108 @@
+"""The mesh as the deciding parts see it, on a real node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+
+from agents.port import Offer, Task
+from mesh.core.access import Operation
+from mesh.core.errors import DeadlineExceeded
+from mesh.core.events import PeerState
+from mesh.core.records import ServedName
+from mesh.core.wire import CallHeader, Op, Reach
+from mesh.net.node import MeshNode
+
+USABLE = {PeerState.ALIVE, PeerState.UNKNOWN}
+
+
+class NodePort:
+    """Implements :class:`agents.port.MeshPort` over a :class:`~mesh.net.node.MeshNode`."""
+
+    def __init__(self, node: MeshNode) -> None:
+        self._node = node
+        self.counters: Counter[str] = Counter()
+
+    @property
+    def node_name(self) -> str:
+        """The name of this node."""
+        return self._node.me.name
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._node.now().mono
+
+    def offers(self) -> list[Offer]:
+        """Every offer that this node may use; the callee checks again."""
+        core = self._node.core
+        return [
+            self._offer(node, served)
+            for node, served in core.offers()
+            if self._allowed(served.name)
+        ]
+
+    def resolve(
+        self, name: str, task: Task, exclude: frozenset[bytes] = frozenset()
+    ) -> list[Offer]:
+        """Offers of a name, best first; raises as :meth:`NodeCore.resolve` does."""
+        found = self._node.core.resolve(
+            name, allowed=self._allowed, exclude=exclude, now=self._node.now()
+        )
+        offers = [self._offer(endpoint.node, endpoint.served) for endpoint in found]
+        if task.reach == Reach.NODE:
+            offers = [offer for offer in offers if offer.me]
+        elif task.reach == Reach.GROUP:
+            offers = [offer for offer in offers if offer.me or self._shares_group(offer, task)]
+        return offers
+
+    async def call(
+        self, offer: Offer, body: bytes, task: Task, op: Op = Op.QUERY
+    ) -> AsyncIterator[bytes]:
+        """Stream the answer of one endpoint; closing the iterator cancels."""
+        left_ms = int((task.deadline - self.now()) * 1000)
+        if left_ms <= 0:
+            raise DeadlineExceeded("no time is left for this call", hint="give it a longer timeout")
+        header = CallHeader(
+            trace=task.trace,
+            span=os.urandom(8),
+            timeout_ms=left_ms,
+            caller=task.caller or self._node.me.node,
+            reach=task.reach,
+            priority=task.priority,
+            hops=task.hops + 1,
+            groups=task.groups,
+        )
+        answer = self._node.call(offer.node, offer.served.name, body, header, op)
+        try:
+            async for message in answer:
+                yield message
+        finally:
+            # A cancelled caller must not leave the stream open at the other side.
+            await asyncio.shield(answer.aclose())  # type: ignore[attr-defined]
+
+    def _allowed(self, name: str) -> bool:
+        # The callee decides who may ask; a rule here hides a name from what this node uses.
+        rule = self._node.policy.first(self._node.me, name, Operation.RESOLVE)
+        return rule is None or rule.allow
+
+    def _shares_group(self, offer: Offer, task: Task) -> bool:
+        member = self._node.core.member(offer.node)
+        return member is not None and not set(task.groups).isdisjoint(member.groups)
+
+    def _offer(self, node: bytes, served: ServedName) -> Offer:
+        mesh = self._node
+        me = node == mesh.me.node
+        load = mesh.core.load(node)
+        return Offer(
+            node=node,
+            node_name=mesh.name_of(node),
+            served=served,
+            me=me,
+            healthy=me or mesh.core.state(node) in USABLE,
+            load=(load.inflight + load.queued) / max(1, load.slots),
+            slots=load.slots,
+            tokens_per_s=load.tokens_per_s,
+            round_trip_s=0.0 if me else mesh.core.round_trip(node),
+        )
