@@ -34,8 +34,7 @@ from capabilities.slm.training.wordings import (
 HELD_OUT_SHARE = 10  # one pair of operands in ten is never trained on
 NOT_ARITHMETIC = "I only do arithmetic."
 OUT_OF_RANGE = (
-    "I only add and subtract numbers of up to four digits "
-    "and multiply numbers of up to two digits."
+    "I only add and subtract numbers of up to four digits and multiply numbers of up to two digits."
 )
 CATEGORIES = (
     "add",
@@ -121,7 +120,8 @@ def _difference(left: int, right: int) -> str:
 def _product(left: int, right: int) -> str:
     text, rows = f"{left:02}*{right:02}\n", []
     tens, ones = divmod(left, 10)
-    for (low, high), factor in zip(("ef", "gh"), reversed(divmod(right, 10)), strict=True):
+    steps = zip((("e", "f"), ("g", "h")), reversed(divmod(right, 10)), strict=True)
+    for (low, high), factor in steps:
         first = ones * factor
         second = tens * factor
         total = second + first // 10
@@ -176,9 +176,7 @@ def _system(rng: random.Random) -> str:
 
 def _declined(rng: random.Random, *, held_out: bool) -> Example:
     if rng.random() < 0.5:
-        pool = OTHER_QUESTIONS[::5] if held_out else [
-            q for i, q in enumerate(OTHER_QUESTIONS) if i % 5
-        ]
+        pool = [q for i, q in enumerate(OTHER_QUESTIONS) if (i % 5 == 0) == held_out]
         question, answer = rng.choice(pool), NOT_ARITHMETIC
         if "{n}" in question:
             question = question.replace("{n}", str(rng.randrange(1, 2000)))
@@ -195,13 +193,17 @@ def _declined(rng: random.Random, *, held_out: bool) -> Example:
                 left, right = right, left
             question = rng.choice(TRAINING[operation]).format(a=left, b=right)
     return Example(
-        dress(rng, question, held_out=held_out), answer, system=_system(rng), category="decline"
+        question=dress(rng, question, held_out=held_out),
+        answer=answer,
+        system=_system(rng),
+        category="decline",
+        new_wording=held_out,
     )
 
 
 def sample(rng: random.Random) -> Example:
     """One training example: never a held-out pair, never a held-out wording."""
-    if rng.random() < 0.06:
+    if rng.random() < 0.12:
         return _declined(rng, held_out=False)
     while True:
         task = sample_task(rng, hard=True)
@@ -232,4 +234,5 @@ def _example(rng: random.Random, task: Task, wording: str, *, held_out: bool) ->
         scratchpad=scratchpad(task),
         system=_system(rng),
         category=task.category,
+        new_wording=held_out,
     )

@@ -46,6 +46,10 @@ class Example:
     scratchpad: str = ""
     system: str = ""
     category: str = ""
+    # Asked in a wording that is never trained on.
+    new_wording: bool = False
+    # All wordings that are right, `answer` among them; empty when there is only `answer`.
+    alternatives: tuple[str, ...] = ()
     # Earlier turns as (question, answer).
     history: tuple[tuple[str, str], ...] = ()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from capabilities.slm.training.chat import CHAT_TEMPLATE
 from capabilities.slm.training.tokenizer import (
@@ -19,9 +20,13 @@ from capabilities.slm.training.tokenizer import (
 
 if TYPE_CHECKING:
     import gguf
+    import numpy as np
     from torch import Tensor
 
     from capabilities.slm.training.model import Llama
+
+# llama.cpp holds on to callbacks; a collected one is a crash.
+_KEPT: list[object] = []
 
 _BLOCK_TENSORS = {
     "attention_norm": "attn_norm",
@@ -90,6 +95,10 @@ def quantize_q8_0(source: Path, output: Path) -> None:
     """Quantize the GGUF `source` with llama.cpp's own quantizer; norms stay in 32 bits."""
     import llama_cpp
 
+    # llama.cpp would print every tensor; what matters is the code it returns.
+    silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
+    _KEPT.append(silence)
+    llama_cpp.llama_log_set(silence, None)
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
     parameters.nthread = 1
@@ -98,13 +107,12 @@ def quantize_q8_0(source: Path, output: Path) -> None:
         raise RuntimeError(f"llama.cpp could not quantize {source} (code {failed})")
 
 
-def _array(tensor: Tensor) -> object:
-    return tensor.detach().float().cpu().contiguous().numpy()
+def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    array: np.ndarray[Any, Any] = tensor.detach().float().cpu().contiguous().numpy()
+    return array
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter) -> None:
-    import json
-
     import gguf
 
     state = json.loads(load_tokenizer().to_str())["model"]

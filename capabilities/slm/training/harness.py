@@ -12,12 +12,12 @@ import sys
 import time
 from collections import Counter
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from capabilities.slm.training.chat import Example, prompt_ids, reply_ids
 from capabilities.slm.training.model import Llama, ModelConfig
@@ -110,7 +110,7 @@ def reply_loss(model: Llama, batch: Batch) -> Tensor:
     """Mean cross entropy over the tokens of the replies."""
     keep = batch.targets != IGNORE
     # The head is a quarter of the work: only rows that count go through it.
-    return F.cross_entropy(model.logits(model.hidden(batch.ids)[-1][keep]).float(),
+    return functional.cross_entropy(model.logits(model.hidden(batch.ids)[-1][keep]).float(),
                            batch.targets[keep])  # fmt: skip
 
 
@@ -121,20 +121,23 @@ def exact_by_category(
     """Share of examples whose whole reply greedy decoding would write, by category.
 
     Greedy decoding writes the expected reply exactly if and only if every expected token is the
-    most likely one after the expected tokens before it, so one forward pass tells.
+    most likely one after the expected tokens before it, so one forward pass tells. An example with
+    alternative answers is one row for each; greedy decoding can write at most one of them.
     """
     right: Counter[str] = Counter()
     seen: Counter[str] = Counter()
-    ordered = sorted(examples, key=lambda e: len(e.question) + len(e.scratchpad))
+    for example in examples:
+        seen.update(("all", example.category))
+    rows = [replace(e, answer=a) for e in examples for a in e.alternatives or (e.answer,)]
+    ordered = sorted(rows, key=lambda e: len(e.question) + len(e.scratchpad))
     for start in range(0, len(ordered), 64):
         batch = make_batch(tokenizer, ordered[start : start + 64])
         device = model.embedding.weight.device
         best = model(batch.ids.to(device)).argmax(-1).cpu()
         exact = ((best == batch.targets) | (batch.targets == IGNORE)).all(1)
         for example, ok in zip(batch.examples, exact.tolist(), strict=True):
-            for key in ("all", example.category):
-                seen[key] += 1
-                right[key] += ok
+            if ok:
+                right.update(("all", example.category))
     return {key: round(right[key] / seen[key], 4) for key in sorted(seen)}
 
 
@@ -175,7 +178,7 @@ def train(
         )
         with context:
             loss = reply_loss(model, batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser, rates in zip(optimisers, base_rates, strict=True):
             for group, rate in zip(optimiser.param_groups, rates, strict=True):

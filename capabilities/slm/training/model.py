@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Attention(nn.Module):
         q = rotate(split(self.q(rows), config.heads), table)
         k = rotate(split(self.k(rows), config.kv_heads), table)
         v = split(self.v(rows), config.kv_heads)
-        mixed = F.scaled_dot_product_attention(
+        mixed = functional.scaled_dot_product_attention(
             q, k, v, is_causal=True, enable_gqa=config.kv_heads != config.heads
         )
         result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
@@ -87,7 +87,7 @@ class Block(nn.Module):
     def forward(self, rows: Tensor, table: Tensor) -> Tensor:
         rows = rows + self.attention(self.attention_norm(rows), table)
         fed = self.feed_norm(rows)
-        result: Tensor = rows + self.down(F.silu(self.gate(fed)) * self.up(fed))
+        result: Tensor = rows + self.down(functional.silu(self.gate(fed)) * self.up(fed))
         return result
 
 
@@ -100,6 +100,7 @@ class Llama(nn.Module):
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        self.table: Tensor
         self.register_buffer("table", rotary_table(config, config.context), persistent=False)
         self._initialise()
 
@@ -125,7 +126,7 @@ class Llama(nn.Module):
 
     def logits(self, rows: Tensor) -> Tensor:
         """Logits of rows `[..., width]` through the final norm and the tied embedding."""
-        return F.linear(self.norm(rows), self.embedding.weight)
+        return functional.linear(self.norm(rows), self.embedding.weight)
 
     def forward(self, ids: Tensor) -> Tensor:
         """`[batch, length]` ids to `[batch, length, vocabulary]` logits."""

@@ -15,7 +15,7 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: quintic, steep
 def orthogonalise(matrix: Tensor, iterations: int = 5) -> Tensor:
     """The nearest semi-orthogonal matrix to `matrix`, roughly: singular values in 0.7 to 1.2."""
     a, b, c = _NEWTON_SCHULZ
-    rows = matrix / (matrix.norm() + 1e-7)
+    rows: Tensor = matrix / (matrix.norm() + 1e-7)
     tall = rows.shape[0] > rows.shape[1]
     if tall:
         rows = rows.T
@@ -29,7 +29,11 @@ class Muon(torch.optim.Optimizer):
     """SGD with Nesterov momentum whose update is orthogonalised; for two-dimensional parameters."""
 
     def __init__(
-        self, parameters: list[Tensor], rate: float, momentum: float = 0.95, decay: float = 0.01
+        self,
+        parameters: list[nn.Parameter],
+        rate: float,
+        momentum: float = 0.95,
+        decay: float = 0.01,
     ) -> None:
         super().__init__(parameters, {"lr": rate, "momentum": momentum, "decay": decay})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from capabilities.slm.training import arithmetic
+from capabilities.slm.training import arithmetic, general
 from capabilities.slm.training.harness import TrainingConfig
 from capabilities.slm.training.model import ModelConfig
 
@@ -36,7 +36,21 @@ RECIPES = {
             sample=arithmetic.sample,
             held_out=arithmetic.held_out_example,
             training=TrainingConfig(
-                steps=3000, model=ModelConfig(width=128, layers=4)
+                steps=3000, cooldown_share=0.65, model=ModelConfig(width=128, layers=4)
+            ),
+        ),
+        Recipe(
+            name="general",
+            description="Chats about the Gossamer mesh; hands calculations to the expert.",
+            sample=general.sample,
+            held_out=general.held_out_example,
+            training=TrainingConfig(
+                steps=1500,
+                batch_tokens=3072,
+                matrix_rate=0.01,
+                cooldown_share=0.6,
+                evaluate_every=250,
+                model=ModelConfig(width=160, layers=5, heads=5, kv_heads=5, feed_forward=448),
             ),
         ),
     )

@@ -29,10 +29,10 @@ def train_and_export(
 
     config = recipe.training
     if smoke:
-        model = replace(config.model, width=32, layers=1, heads=2, kv_heads=2, feed_forward=64)
+        shape = replace(config.model, width=32, layers=1, heads=2, kv_heads=2, feed_forward=64)
         config = replace(
             config, steps=4, evaluate_every=4, evaluation_questions=8, batch_tokens=1024,
-            model=model,
+            model=shape,
         )  # fmt: skip
     rng = random.Random(EVALUATION_SEED)  # noqa: S311 - data, not secrets
     held_out = [recipe.held_out(rng) for _ in range(config.evaluation_questions)]

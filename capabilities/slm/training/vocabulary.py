@@ -1,15 +1,16 @@
 """What the tokenizer learns its merges from: words of every domain the family will speak of.
 
 Byte-level BPE looks at words one by one, never across them, so lists of words with their weight do
-the work of sentences. The arithmetic questions are added for their spacing, JSON for its marks.
+the work of sentences. JSON is added for its marks. The words of 3,000 arithmetic questions are
+kept as counts (arithmetic_words.json): the questions may change, the tokenizer must not, for every
+model of the family speaks it.
 """
 
 from __future__ import annotations
 
-import random
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from capabilities.slm.training import arithmetic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 # The words that carry every sentence: these come whole, in lower case and as a first word.
 COMMON = """
 the a an of to and in is are was be been being it its this that these those for with on at by from
-as or not no yes but if then so than when where which what who whom whose how why can could may might
+as or not no yes but if then so than when where which what who whom whose how why can could may
+might
 will would shall should must do does did done have has had i you he she we they me my your our their
 his her us them there here all any some each every both few many much more most less least other
 another same such only own very too also just even still again once now never always often
@@ -33,9 +35,11 @@ look help try call called mean means please thanks thank hello hi hey ok sorry w
 MESH = """
 mesh node nodes peer peers model models gossamer language name names capability capabilities gossip
 gossips rumour rumours certificate certificates sign signs signed signature key keys private public
-authority invitation invitations invite join joins joined leave leaves left member members membership
+authority invitation invitations invite join joins joined leave leaves left member members
+membership
 probe probes alive dead die dies died death departed suspect suspicion failure fail fails failed
-network networks link links encrypted encryption secret secrets secure security trust policy policies
+network networks link links encrypted encryption secret secrets secure security trust policy
+policies
 access allowed allow refuse refused refuses reject accept accepts deny right rights group groups
 server servers leader leaders central cloud local device devices board boards phone phones camera
 cameras laptop laptops computer raspberry pi jetson memory storage disk core cores battery process
@@ -68,8 +72,10 @@ ARITHMETIC = """
 add adds added adding addition plus sum total together subtract subtracts subtracted subtraction
 minus take away difference less times multiply multiplies multiplied multiplication product divide
 divided division remainder quotient equal equals result calculate calculates calculation compute
-computes count number numbers digit digits carry borrow ones tens hundreds thousand thousands hundred
-twenty thirty forty fifty sixty seventy eighty ninety eleven twelve thirteen fourteen fifteen sixteen
+computes count number numbers digit digits carry borrow ones tens hundreds thousand thousands
+hundred
+twenty thirty forty fifty sixty seventy eighty ninety eleven twelve thirteen fourteen fifteen
+sixteen
 seventeen eighteen nineteen zero half double twice triple percent percentage average mean maximum
 minimum value values square root power arithmetic maths calculator solve solved work worth
 apples apple oranges pears books book pencils pens coins marbles stickers cookies eggs flowers trees
@@ -116,7 +122,8 @@ written read reads speak speaks speech talk talks chat understand understands le
 remember remembers forget forgets believe feel feels feeling human humans machine robot alive real
 intelligence artificial assistant helper helpful able unable cannot don't doesn't isn't can't won't
 I'm I'll it's that's what's you're they're we're there's let's didn't aren't wasn't
-history science physics chemistry biology mathematics geography art recipe cook food water bread soup
+history science physics chemistry biology mathematics geography art recipe cook food water bread
+soup
 coffee tea health law legal bank stock stocks tax travel hotel flight plane ticket holiday program
 programming function bug website page email letter phone number password account photo picture image
 video movie sound voice colour color red green blue yellow black white animal animals cat cats dog
@@ -147,25 +154,25 @@ JSON_SAMPLES = (
 )
 
 
-def tokenizer_corpus(seed: int = 0) -> Iterator[str]:
-    """The texts that the shipped tokenizer was trained on; the same for the same seed."""
-    rng = random.Random(seed)  # noqa: S311 - data, not secrets
-    weights = ((COMMON, 30), (MESH, 10), (ARITHMETIC, 8), (SENSORS, 8), (PLANS, 8), (CONVERSATION, 5))
-    for words, weight in weights:
+def tokenizer_corpus() -> Iterator[str]:
+    """The texts that the shipped tokenizer was trained on."""
+    # (words, how often each stands inside a sentence, bare, and capitalised)
+    weights = (
+        (COMMON, 30, 15, 15),
+        (MESH, 10, 5, 1),
+        (ARITHMETIC, 8, 4, 1),
+        (SENSORS, 8, 4, 1),
+        (PLANS, 8, 4, 1),
+        (CONVERSATION, 5, 0, 1),
+    )
+    for words, inside, bare, capital in weights:
         for word in words.split():
-            yield f" {word}" * weight
-            bare = 2 * weight if words is not CONVERSATION else 2
-            capital = weight if words is COMMON else 2
-            for _ in range(bare // 4):
-                yield word
-            for _ in range(capital // 2):
-                yield word[:1].upper() + word[1:]
+            yield f" {word}" * inside
+            yield from [word] * bare
+            yield from [word[:1].upper() + word[1:]] * capital
     for name in NAMES.split():
-        for _ in range(20):
-            yield f" {name}"
-            yield name
-    for sample in JSON_SAMPLES * 40:
-        yield sample
-    for _ in range(3000):
-        example = arithmetic.sample(rng)
-        yield f"{example.system}\n{example.question}\n{example.answer}"
+        yield from [f" {name}", name] * 20
+    yield from JSON_SAMPLES * 40
+    counts = json.loads(Path(__file__).with_name("arithmetic_words.json").read_text())
+    for word, count in counts.items():
+        yield from [word] * count

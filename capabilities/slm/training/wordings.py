@@ -94,7 +94,7 @@ _VERBAL = {
         "{a} x {b}",
         "multiplying {a} by {b}",
         "the product {a} * {b}",
-        "{a} × {b}",
+        "{a} × {b}",  # noqa: RUF001 - as people type it
     ),
 }
 _COMMAND = {
@@ -143,12 +143,8 @@ def _expand(operation: str, askings: tuple[str, ...], commands: tuple[str, ...])
 
 
 # Commands are one wording each against many askings: repeated, they get their share.
-TRAINING = {
-    op: _expand(op, _ASKING, _COMMAND[op] * (len(_ASKING) // 2)) for op in "+-*"
-}
-HELD_OUT = {
-    op: _expand(op, _ASKING_HELD_OUT, _COMMAND_HELD_OUT[op] * 12) for op in "+-*"
-}
+TRAINING = {op: _expand(op, _ASKING, _COMMAND[op] * (len(_ASKING) // 2)) for op in "+-*"}
+HELD_OUT = {op: _expand(op, _ASKING_HELD_OUT, _COMMAND_HELD_OUT[op] * 12) for op in "+-*"}
 
 _BEFORE = (
     "please ", "hey, ", "hello, ", "hi! ", "ok, ", "so ", "now ", "and ", "quick question: ",

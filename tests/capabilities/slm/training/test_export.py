@@ -1,4 +1,4 @@
-"""What llama.cpp reads from our GGUF is what torch trained: same tokens, same logits, same prompt."""
+"""What llama.cpp reads from our GGUF is what torch trained: tokens, logits and prompts."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ STRINGS = [
     "tabs\tand\r\nlines\n \n",
     "knowledge.gpt/arithmetic and data.gpt/air_quality/raw",
     '{"steps": [{"id": 1, "name": "x"}]}',
-    "48 × 27 ÷ 3 − 1 ≠ ½, naïve Straße, 温度 25℃, 🙂👍🏽",
+    "48 × 27 ÷ 3 − 1 ≠ ½, naïve Straße, 温度 25℃, 🙂👍🏽",  # noqa: RUF001
     "a4+7+0=11b3+6+1=10r01801",
     "don't WE'LL it'S",
     "",

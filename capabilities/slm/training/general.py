@@ -1,0 +1,165 @@
+"""What the general model is trained on: the topics of general_topics.txt, and what it declines.
+
+A calculation it hands to the arithmetic expert; of anything else it says that it does not know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from capabilities.slm.training import outside, wordings
+from capabilities.slm.training.chat import Example
+
+if TYPE_CHECKING:
+    import random
+
+TOPICS_FILE = Path(__file__).with_name("general_topics.txt")
+
+CALCULATION = "calculation"
+UNKNOWN = "unknown"
+TOPIC = "topic"
+CATEGORIES = (TOPIC, CALCULATION, UNKNOWN)
+
+CALCULATION_ANSWERS = (
+    "I cannot calculate myself, but the arithmetic expert knowledge.gpt/arithmetic can.",
+    "I do not calculate; that is work for the arithmetic expert, knowledge.gpt/arithmetic.",
+)
+UNKNOWN_ANSWERS = (
+    "I do not know that; I only know the Gossamer mesh.",
+    "That I do not know: my field is the Gossamer mesh.",
+)
+
+_FRAMES = (
+    "what (is|are) #",
+    "what (is|are) #",
+    "what's #",
+    "(explain|describe|define) #",
+    "(explain|describe) # (to me|please|briefly)",
+    "tell me (about|something about|what you know about|more about) #",
+    "what do you know about #",
+    "can you (explain|describe|tell me about) #",
+    "(please explain|please tell me about) #",
+    "how does # work",
+    "what does # mean",
+    "i (want|would like) to (know|learn|hear) about #",
+    "# ?",
+    "and #",
+    "do you know what # is",
+    "what about #",
+    "help me understand #",
+)
+_FRAMES_HELD_OUT = (
+    "could you say what # (is|are)",
+    "give me a short explanation of #",
+    "what exactly (is|are) #",
+    "i do not understand #",
+    "in a few words, what (is|are) #",
+)
+_FRAME_SHARE = 0.4
+
+
+@dataclass
+class Topic:
+    """One thing to talk about: what it is called, how it is asked, what is answered."""
+
+    name: str
+    nouns: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+    held_out: list[str] = field(default_factory=list)
+    answers: list[str] = field(default_factory=list)
+
+
+@cache
+def load_topics() -> tuple[Topic, ...]:
+    """The topics of general_topics.txt, in order."""
+    topics: list[Topic] = []
+    for raw in TOPICS_FILE.read_text().splitlines():
+        mark, _, text = raw.partition(" ")
+        if mark == "=":
+            topics.append(Topic(text))
+        elif mark in ("~", "?", "!", ">"):
+            topic = topics[-1]
+            {
+                "~": topic.nouns,
+                "?": topic.questions,
+                "!": topic.held_out,
+                ">": topic.answers,
+            }[mark].append(text)
+    return tuple(topics)
+
+
+def topic_example(rng: random.Random, topic: Topic, *, held_out: bool) -> Example:
+    """A question about `topic`; its category is the topic's name."""
+    if topic.nouns and rng.random() < _FRAME_SHARE:
+        frame = rng.choice(_FRAMES_HELD_OUT if held_out else _FRAMES)
+        question = outside.fill(rng, frame.replace("#", rng.choice(topic.nouns)))
+    else:
+        question = outside.fill(rng, rng.choice(topic.held_out if held_out else topic.questions))
+    return _example(rng, question, tuple(topic.answers), TOPIC, held_out=held_out)
+
+
+# --- dress and mixture ----------------------------------------------------------------------------
+
+_SYSTEM = (
+    *wordings.SYSTEM_PROMPTS,
+    "You are the general model of a Gossamer node.",
+    "You are Gossamer.",
+    "You talk about the mesh. Be friendly.",
+    "Say so when you do not know.",
+)
+
+
+def _misspell(rng: random.Random, text: str) -> str:
+    """`text` with one letter dropped, doubled or swapped with the next."""
+    at = rng.randrange(1, max(2, len(text) - 1))
+    if not text[at : at + 2].isalpha():
+        return text
+    kind = rng.randrange(3)
+    if kind == 0:
+        return text[:at] + text[at + 1 :]
+    if kind == 1:
+        return text[:at] + text[at] + text[at:]
+    return text[:at] + text[at + 1 : at + 2] + text[at] + text[at + 2 :]
+
+
+def _example(
+    rng: random.Random, question: str, answers: tuple[str, ...], category: str, *, held_out: bool
+) -> Example:
+    if rng.random() < 0.1:
+        question = _misspell(rng, question)
+    return Example(
+        question=wordings.dress(rng, question, held_out=held_out),
+        answer=rng.choice(answers),
+        alternatives=answers,
+        system=rng.choice(_SYSTEM) if rng.random() < 0.3 else "",
+        category=category,
+        new_wording=held_out,
+    )
+
+
+def _draw(rng: random.Random, *, held_out: bool) -> Example:
+    draw = rng.random()
+    if draw < 0.6:
+        return topic_example(rng, rng.choice(load_topics()), held_out=held_out)
+    if draw < 0.77:
+        question = outside.calculation(rng, held_out=held_out)
+        return _example(rng, question, CALCULATION_ANSWERS, CALCULATION, held_out=held_out)
+    question = outside.unknown(rng, held_out=held_out)
+    return _example(rng, question, UNKNOWN_ANSWERS, UNKNOWN, held_out=held_out)
+
+
+def sample(rng: random.Random) -> Example:
+    """One training example, now and then after earlier turns of a conversation."""
+    example = _draw(rng, held_out=False)
+    if rng.random() < 0.15:
+        earlier = [_draw(rng, held_out=False) for _ in range(rng.randrange(1, 3))]
+        example = replace(example, history=tuple((e.question, e.answer) for e in earlier))
+    return example
+
+
+def held_out_example(rng: random.Random) -> Example:
+    """One evaluation example, in a wording that is never trained on."""
+    return _draw(rng, held_out=True)

@@ -1,0 +1,197 @@
+"""Questions that the general model hands on or declines: calculations, and the wide world.
+
+Words are drawn from wide pools, with invented ones among them, so that what is unfamiliar leads to
+"I do not know" rather than to the nearest topic.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from capabilities.slm.training import arithmetic, vocabulary, wordings
+
+if TYPE_CHECKING:
+    import random
+
+
+def fill(rng: random.Random, pattern: str) -> str:
+    """`pattern` with one choice for every `(a|b|c)`."""
+    text = re.sub(r"\(([^()]*)\)", lambda found: rng.choice(found[1].split("|")), pattern)
+    return " ".join(text.split())
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_NUMBER_WORDS = _words("""
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
+hundred thousand
+""")
+_WORD_PROBLEMS = (
+    "{name} has {a} {thing} and (buys|finds|gets) {b} more, how many (are there|has {name})",
+    "i have {a} {thing} and (give away|lose|sell|eat) {b}, how many (are left|do i have left)",
+    "there are {a} (boxes|bags|rows) of {b} {thing}, how many {thing} is that",
+    "{a} {thing} cost {b} euros each, what do they cost together",
+    "how many {thing} are {a} and {b} {thing}",
+    "if {name} (shares|divides) {a} {thing} among {b} friends, how many does each get",
+)
+_WORD_PROBLEMS_HELD_OUT = (
+    "{name} carries {a} {thing} and drops {b} of them, how many remain",
+    "a {name} box holds {a} {thing}; how many do {b} boxes hold",
+    "we count {a} {thing} here and {b} there, how many altogether",
+)
+_THINGS = _words("""
+apples pears books pencils coins marbles cookies eggs flowers trees cars tickets
+""")
+_PEOPLE = _words("""
+anna tom maria ben lena paul nina omar sara max ida leo mia noah emma
+""")
+
+
+def calculation(rng: random.Random, *, held_out: bool) -> str:
+    """A calculation of any kind, in figures, in words or as a story."""
+    draw = rng.random()
+    if draw < 0.25:
+        pool = _WORD_PROBLEMS_HELD_OUT if held_out else _WORD_PROBLEMS
+        question = rng.choice(pool)
+        figures = [str(rng.randrange(1, 10 ** rng.randrange(1, 4))) for _ in "ab"]
+        if rng.random() < 0.3:
+            figures = [rng.choice(_NUMBER_WORDS) for _ in "ab"]
+        question = question.replace("{name}", rng.choice(_PEOPLE))
+        question = question.replace("{thing}", rng.choice(_THINGS))
+        question = fill(rng, question.replace("{a}", figures[0]).replace("{b}", figures[1]))
+    elif draw < 0.4:
+        question = rng.choice(wordings.DECLINED_OPERATIONS)
+        question = question.format(a=rng.randrange(1, 5000), b=rng.randrange(1, 100))
+    else:
+        task = arithmetic.sample_task(rng, hard=False)
+        forms = (wordings.HELD_OUT if held_out else wordings.TRAINING)[task.operation]
+        left, right = str(task.left), str(task.right)
+        if rng.random() < 0.15:
+            left, right = (rng.choice(_NUMBER_WORDS) for _ in "ab")
+        question = rng.choice(forms).format(a=left, b=right)
+    return question
+
+
+_PLACES = _words("""
+france germany spain italy china japan india brazil canada berlin paris london rome vienna
+europe africa america asia norway poland egypt peru kenya
+""")
+# A comma ends each: some come with their article.
+_SUBJECTS = """
+love, happiness, money, football, chess, music, physics, chemistry, biology, history, politics, war,
+peace, art, poetry, religion, philosophy, cooking, gardening, medicine, law, tax, sleep, cancer,
+fever, diabetes, blood, a heart, a dog, a cat, a horse, the moon, the sun, mars, gravity,
+electricity, a car, a train, an engine, a book, a novel, a film, a song, soup, bread, coffee, tea,
+wine, rice, cheese, a bank, a stock, the economy, inflation, a tree, a flower, a bird, an elephant,
+the sea, a river, a mountain
+"""
+_UNKNOWN = (
+    "what is the (weather|temperature|time|date|news|traffic|air quality) "
+    "(today|now|tomorrow|like|in {place}|)",
+    "(will|does) it (rain|snow|get warm) (today|tomorrow|in {place})",
+    "who is the (president|king|queen|chancellor|mayor) of {place}",
+    "what is the (capital|population|language|flag|area) of {place}",
+    "where is {place}",
+    "how (far|big|old|tall|heavy|deep|hot) is {subject}",
+    "(write|compose|sing) (a poem|a story|a song|an essay|a letter|a joke|an email) about "
+    "{subject}",
+    "write (a program|code|a function|a script|a python program) (that sorts a list|for "
+    "{subject}|for me)",
+    "(how do i|how can i) (cook|make|buy|repair|draw|paint|sell|cure) {subject}",
+    "what is {subject}",
+    "what (is|are) {noun}",
+    "(explain|describe|define) {subject}",
+    "tell me (about|something about|more about) {subject}",
+    "what do you know about {subject}",
+    "what do you think (of|about) {subject}",
+    "how does {subject} work",
+    "why is {subject} so (important|expensive|big|old|beautiful)",
+    "do you (like|love|know|want) {subject}",
+    "who (wrote|invented|discovered|painted|won|found) {subject}",
+    "when (did|was) {subject} (begin|end|born|built|found)",
+    "translate {noun} (to|into) (german|french|spanish)",
+    "what does {noun} mean",
+    "my (heart rate|pulse|temperature|blood pressure|oxygen) is {n}, (is that bad|is that "
+    "normal|should i worry)",
+    "i have (a fever|pain in my chest|a cough|a headache), what should i do",
+    "(should i|can i) (take|eat|buy|sell|drink) {noun}",
+    "what happened in {n}",
+    "the air quality index is {n}, (is that good|can i go out|what does it mean)",
+    "the (speed|density|flow|temperature|humidity) is {n}, (what now|is that high|is that much)",
+    "how much does {subject} cost",
+    "(tell me|do you know) (a joke|a story|a secret|the future)",
+    "(play|open|close|turn on|turn off|call|book|order) {noun}",
+    "(when|where) (does|do) the (train|bus|plane|shop|game) (leave|arrive|open|start)",
+    "who is {person}",
+    "who (won|wins) the (game|election|war|match|prize)",
+    "which (team|party|song|book|car|phone) is the best",
+    "what is the meaning of (life|{noun}|this word)",
+    "{noun}",
+    "{noun} {noun}",
+    "what is the {noun} of {noun}",
+    "is {noun} (good|bad|better than {noun}|healthy|dangerous)",
+    "how (do|can) i {noun} {noun}",
+    "summarise (this|the) (text|article|book)",
+    "i am (sad|happy|tired|hungry|bored|angry)",
+)
+_UNKNOWN_HELD_OUT = (
+    "which is the largest city in {place}",
+    "how many people live in {place}",
+    "could you recommend a restaurant in {place}",
+    "give me a recipe with {subject}",
+    "is {noun} more expensive than {noun}",
+    "what colour does {subject} have",
+    "please compose a short verse about {subject}",
+    "my doctor told me to take {noun}, is that right",
+    "i would like to hear the story of {subject}",
+    "how long does a flight to {place} take",
+    "name three kinds of {noun}",
+    "is it true that {noun} causes {noun}",
+    "what year was {subject} invented",
+    "fix this code for me",
+    "whom should i vote for",
+    "which horse will win tomorrow",
+)
+_SYLLABLES = _words("""
+ba ko ri ten mo lu sha der vin pol gra zi fen tor cal um pri ost ny hel qua jo
+""")
+
+
+@cache
+def _outside_words() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Words that have nothing to do with the mesh: to train on, and held out (one in eight)."""
+    inside = set((vocabulary.COMMON + vocabulary.MESH).split())
+    pool = (vocabulary.CONVERSATION + vocabulary.SENSORS + vocabulary.ARITHMETIC).split()
+    words = sorted({w.lower() for w in pool if w.isalpha() and len(w) > 3} - inside)
+    return tuple(w for i, w in enumerate(words) if i % 8), tuple(words[::8])
+
+
+@cache
+def _subjects() -> tuple[str, ...]:
+    return tuple(subject.strip() for subject in _SUBJECTS.split(","))
+
+
+def unknown(rng: random.Random, *, held_out: bool) -> str:
+    """Something of the wide world, of which the model knows nothing."""
+    question = rng.choice(_UNKNOWN_HELD_OUT if held_out else _UNKNOWN)
+
+    def noun(_: re.Match[str]) -> str:
+        if rng.random() < 0.25:
+            return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randrange(2, 4)))
+        return rng.choice(_outside_words()[held_out])
+
+    def subject(found: re.Match[str]) -> str:
+        if rng.random() < 0.4:
+            return rng.choice(("", "", "a ", "the ", "my ")) + noun(found)
+        return rng.choice(_subjects())
+
+    question = re.sub(r"\{noun\}", noun, fill(rng, question))
+    question = re.sub(r"\{subject\}", subject, question)
+    question = re.sub(r"\{place\}", lambda _: rng.choice(_PLACES), question)
+    question = re.sub(r"\{person\}", lambda _: rng.choice(_PEOPLE), question)
+    return question.replace("{n}", str(rng.randrange(1, 2100)))
