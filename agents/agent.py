@@ -22,6 +22,7 @@ from agents.orchestrator.events import AskEvent
 from agents.orchestrator.orchestrator import AskOptions, Orchestrator, make_parts
 from capabilities.base import Capability
 from mesh.core.access import Operation, Policy, Rule
+from mesh.core.announcing import Vitals
 from mesh.core.errors import ConfigError, GossamerError
 from mesh.core.wire import Load
 from mesh.net.calls import Service
@@ -161,7 +162,7 @@ class Agent:
         while True:
             load = self.load()
             unwell = [o.note for c in self._ready if not (o := c.occupancy()).healthy]
-            self.node.report(
+            vitals = Vitals(
                 load=(load.inflight + load.queued) / max(1, load.slots),
                 inflight=load.inflight,
                 queued=load.queued,
@@ -170,6 +171,7 @@ class Agent:
                 healthy=not unwell and not self.troubles,
                 note="; ".join([*unwell, *self.troubles])[:120],
             )
+            self.node.report(vitals)
             await asyncio.sleep(REPORT_EVERY_S)
 
     # -- what it is asked -------------------------------------------------------------------

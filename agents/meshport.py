@@ -36,10 +36,9 @@ class NodePort:
 
     def offers(self) -> list[Offer]:
         """Every offer that this node may use; the callee checks again."""
-        core = self._node.core
         return [
             self._offer(node, served)
-            for node, served in core.offers()
+            for node, served in self._node.core.store.query()
             if self._allowed(served.name)
         ]
 
@@ -47,10 +46,8 @@ class NodePort:
         self, name: str, task: Task, exclude: frozenset[bytes] = frozenset()
     ) -> list[Offer]:
         """Offers of a name, best first; raises as :meth:`NodeCore.resolve` does."""
-        found = self._node.core.resolve(
-            name, allowed=self._allowed, exclude=exclude, now=self._node.now()
-        )
-        offers = [self._offer(endpoint.node, endpoint.served) for endpoint in found]
+        found = self._node.core.resolve(name, lambda name, _: self._allowed(name), exclude)
+        offers = [self._offer(choice.node, choice.served) for choice in found]
         if task.reach == Reach.NODE:
             offers = [offer for offer in offers if offer.me]
         elif task.reach == Reach.GROUP:
@@ -94,15 +91,15 @@ class NodePort:
     def _offer(self, node: bytes, served: ServedName) -> Offer:
         mesh = self._node
         me = node == mesh.me.node
-        load = mesh.core.load(node)
+        load = mesh.load(node)
         return Offer(
             node=node,
             node_name=mesh.name_of(node),
             served=served,
             me=me,
-            healthy=me or mesh.core.state(node) in USABLE,
+            healthy=me or mesh.core.membership.state(node) in USABLE,
             load=(load.inflight + load.queued) / max(1, load.slots),
             slots=load.slots,
             tokens_per_s=load.tokens_per_s,
-            round_trip_s=0.0 if me else mesh.core.round_trip(node),
+            round_trip_s=0.0 if me else mesh.core.round_trip(node) or 0.0,
         )

@@ -41,7 +41,8 @@ async def serve(config: AgentConfig, *, quiet: bool = False) -> int:
         if ready.done() and not quiet:
             for trouble in agent.troubles:
                 _say(f"trouble: {trouble}")
-            names = [s.name for n, s in agent.node.core.offers() if n == agent.node.me.node]
+            profile = agent.node.core.profile(agent.node.me.node)
+            names = [served.name for served in profile.names] if profile else []
             _say(f"offers {', '.join(names) or 'nothing'}; Ctrl-C ends it")
         await stop
         ready.cancel()

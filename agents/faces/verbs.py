@@ -95,13 +95,13 @@ class Verbs:
         views = []
         for member in core.members():
             profile, status = core.profile(member.node), core.status(member.node)
-            load = core.load(member.node)
+            load = node.load(member.node)
             mine = member.node == me
             views.append(
                 PeerView(
                     node=show_id(member.node),
                     name=member.name,
-                    state="alive" if mine else core.state(member.node).name.lower(),
+                    state="alive" if mine else core.membership.state(member.node).name.lower(),
                     me=mine,
                     groups=list(member.groups),
                     names=[served.name for served in profile.names] if profile else [],
@@ -117,7 +117,7 @@ class Verbs:
                     round_trip_ms=0.0 if mine else _ms(core.round_trip(member.node)),
                     healthy=status.healthy if status else True,
                     note=status.note if status else "",
-                    seen_s=0.0 if mine else core.seen(member.node, node.now()),
+                    seen_s=0.0 if mine else node.silent_s(member.node),
                 )
             )
         return sorted(views, key=lambda view: (not view.me, view.name))
@@ -216,7 +216,7 @@ class Verbs:
         )
 
     def _endpoint(self, offer: Offer) -> EndpointView:
-        state = PeerState.ALIVE if offer.me else self._agent.node.core.state(offer.node)
+        state = PeerState.ALIVE if offer.me else self._agent.node.core.membership.state(offer.node)
         return EndpointView(
             node=show_id(offer.node),
             name=offer.node_name,
@@ -275,8 +275,8 @@ def event_json(event: AskEvent) -> Any:
             return msgspec.to_builtins(event.answer)
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 2) if seconds > 0 else -1.0
+def _ms(seconds: float | None) -> float:
+    return -1.0 if seconds is None else round(seconds * 1000, 2)
 
 
 def _text(args: dict[str, Any], key: str) -> str:

@@ -11,40 +11,36 @@ from pathlib import Path
 
 import msgpack
 
-from mesh.core.identity import Signed
 from mesh.core.records import MAX_PROFILE_BYTES
 from mesh.net.statedir import write_private
 
-MAX_RECORDS = 10_000  # a damaged or hostile file must not fill the memory at boot
+MAX_JOURNAL_BYTES = 64 << 20  # a damaged or hostile file must not fill the memory at boot
 
 
-def write_journal(path: Path, records: Sequence[Signed]) -> None:
+def write_journal(path: Path, records: Sequence[bytes]) -> None:
     """Replace the journal; runs off the event loop. Raises ConfigError when it cannot."""
     packer = msgpack.Packer(use_bin_type=True)
-    data = b"".join(packer.pack([record.payload, record.signature]) for record in records)
-    write_private(path, data)
+    write_private(path, b"".join(packer.pack(record) for record in records))
 
 
-def read_journal(path: Path) -> list[Signed]:
+def read_journal(path: Path) -> list[bytes]:
     """The records in the journal, as far as it can be read; no file gives none."""
     try:
+        if path.stat().st_size > MAX_JOURNAL_BYTES:
+            return []
         data = path.read_bytes()
     except OSError:
         return []
     unpacker = msgpack.Unpacker(
-        max_buffer_size=0, max_bin_len=MAX_PROFILE_BYTES, max_array_len=8, raw=False
+        max_buffer_size=MAX_JOURNAL_BYTES, max_bin_len=MAX_PROFILE_BYTES + 256, raw=False
     )
-    records: list[Signed] = []
+    records: list[bytes] = []
     try:
         unpacker.feed(data)
         for item in unpacker:
-            match item:
-                case [bytes() as payload, bytes() as signature, *_]:
-                    records.append(Signed(payload, signature))
-                case _:
-                    break
-            if len(records) >= MAX_RECORDS:
+            if not isinstance(item, bytes):
                 break
+            records.append(item)
     except (msgpack.UnpackException, ValueError):
         pass  # the tail is torn: what came before it is whole
     return records

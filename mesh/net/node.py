@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +18,12 @@ import zmq
 
 from mesh.core.access import OPERATION_OF, Policy, check_reach
 from mesh.core.admission import AdmissionDoor
+from mesh.core.announcing import Vitals
 from mesh.core.clock import Now
+from mesh.core.cms import Refusal
 from mesh.core.effects import Send
 from mesh.core.errors import (
+    AccessDenied,
     ConfigError,
     DeadlineExceeded,
     GossamerError,
@@ -30,17 +31,19 @@ from mesh.core.errors import (
     Rejected,
     WireError,
 )
-from mesh.core.identity import Member
-from mesh.core.names import check_name
-from mesh.core.node import (
-    LocalIdentity,
+from mesh.core.events import (
+    Event,
+    IncarnationRaised,
+    MemberForgotten,
     MemberLearned,
-    NodeCore,
-    NodeCoreConfig,
+    PeerState,
     ProfileChanged,
     RecordRefused,
     StateChanged,
 )
+from mesh.core.identity import LocalIdentity, Member
+from mesh.core.names import check_name
+from mesh.core.node import NodeCore, NodeCoreConfig
 from mesh.core.records import Device, Endpoints, ModelInfo, ServedName
 from mesh.core.stream_events import Incoming, LoadSeen
 from mesh.core.streams import Streams
@@ -56,6 +59,8 @@ log = logging.getLogger("gossamer.mesh")
 SEED_RETRY_S = 2.0  # how often a seed that did not answer is knocked at again, at first
 SEED_RETRY_MOST_S = 30.0
 JOURNAL_EVERY_S = 5.0
+OBSERVED_LIFE_S = 5.0  # how long load seen on a reply outweighs what gossip says
+SOFTWARE = "gossamer"
 TROUBLE_KEPT = 200  # lines kept for `gossamer status`; the counters keep the totals
 TROUBLE_REPEAT_S = 10.0  # the same line is logged once in so long: a flood is one line
 
@@ -105,12 +110,14 @@ class MeshNode:
         self._trouble_seen: dict[str, float] = {}
         self._services: dict[str, Service] = {}
         self._load = load
+        self._loads: dict[bytes, tuple[Load, float]] = {}
+        self._heard: dict[bytes, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
         self._journal_dirty = False
         self._stopping = False
-        self.listeners: list[Callable[[object], None]] = []
+        self.listeners: list[Callable[[Event], None]] = []
         self.endpoints = Endpoints()
 
     # -- life -------------------------------------------------------------------------------
@@ -124,9 +131,8 @@ class MeshNode:
         self.core = NodeCore(
             LocalIdentity(self.keys, self.passport, self.trust),
             self.config.core,
-            random.Random(int.from_bytes(os.urandom(8))),
-            self.incarnation,
-            self.streams,
+            incarnation=self.incarnation,
+            streams=self.streams,
         )
         self.calls = Calls(self.streams, self._emit, self.now, self._check, self._load_seen)
         self._context = zmq.Context()
@@ -216,16 +222,38 @@ class MeshNode:
         """
         for served, _ in names:
             check_name(served.name)
-        self.core.set_profile(
-            [served for served, _ in names], list(models), device, self.endpoints, self.now()
-        )
+        try:
+            self.core.set_profile(
+                tuple(served for served, _ in names),
+                tuple(models),
+                device,
+                self.endpoints,
+                self.now(),
+                SOFTWARE,
+            )
+        except Refusal as refusal:
+            raise AccessDenied(
+                refusal.message, hint="ask the mesh's owner for a certificate that grants the name"
+            ) from refusal
         self._services = {served.name: service for served, service in names}
         self._after()
 
-    def report(self, **load: object) -> None:
-        """Say how loaded and well this node is (fields of :class:`mesh.core.records.Status`)."""
-        self.core.set_status(now=self.now(), **load)  # type: ignore[arg-type]
+    def report(self, vitals: Vitals) -> None:
+        """Say how loaded and well this node is; it travels when the change means something."""
+        self.core.set_status(vitals, self.now())
         self._after()
+
+    def load(self, node: bytes) -> Load:
+        """What is known of a node's load: its own, fresh from a reply, or gossiped."""
+        if node == self.me.node:
+            return self._load()
+        seen = self._loads.get(node)
+        if seen is not None and self.now().mono - seen[1] < OBSERVED_LIFE_S:
+            return seen[0]
+        status = self.core.status(node)
+        if status is None:
+            return Load()
+        return Load(status.inflight, status.queued, status.slots, status.tokens_per_s)
 
     # -- calls ------------------------------------------------------------------------------
 
@@ -282,12 +310,14 @@ class MeshNode:
         return member, service
 
     def _load_seen(self, event: LoadSeen) -> None:
+        self._loads[event.node] = (event.load, self.now().mono)
         self.core.observe_load(event.node, event.load, self.now())
 
     # -- what the transport tells -----------------------------------------------------------
 
     def on_frame(self, node: bytes, lane: Lane, frame: bytes) -> None:
         """A frame of a member."""
+        self._heard[node] = self.now().mono
         try:
             message = decode(frame, lane)
             sends = self.core.receive(node, message, self.now())
@@ -304,8 +334,7 @@ class MeshNode:
     def on_link_down(self, node: bytes) -> None:
         """What was under way over the link has failed."""
         self.streams.peer_lost(node, self.now(), "the link to the node broke")
-        self.core.link_lost(node, self.now())
-        self._after()
+        self._emit(self.core.link_lost(node, self.now()))
 
     def on_trouble(self, sentence: str) -> None:
         """One line for people, not repeated in a flood."""
@@ -319,6 +348,11 @@ class MeshNode:
         self.troubles.append(sentence)
         del self.troubles[:-TROUBLE_KEPT]
         log.warning("%s", sentence)
+
+    def silent_s(self, node: bytes) -> float:
+        """Seconds since the node was last heard itself, -1 for never."""
+        heard = self._heard.get(node)
+        return -1.0 if heard is None else round(self.now().mono - heard, 3)
 
     def name_of(self, node: bytes) -> str:
         """A node's name for people."""
@@ -343,7 +377,8 @@ class MeshNode:
         )
         self.transport.allow(member)
         self.transport.aim(member, endpoints, introduced=True)
-        self._emit(self.core.learn(member, endpoints, self.now()))
+        self.core.learn(member, endpoints, self.now())
+        self._after()
 
     async def _join(self, address: str, curve: bytes) -> None:
         """Knock at a seed until it answers; a seed is forgotten once it is met."""
@@ -361,7 +396,9 @@ class MeshNode:
     def _admitted(self, member: Member) -> None:
         """A stranger showed a good passport at our door."""
         self.transport.allow(member)
-        self._emit(self.core.learn(member, Endpoints(), self.now()))
+        # It did not say where it listens; what was known of that stays.
+        self.core.learn(member, self.core.endpoints(member.node), self.now())
+        self._after()
 
     # -- the pump ---------------------------------------------------------------------------
 
@@ -390,21 +427,28 @@ class MeshNode:
         self._timer_at = float("inf")
         self._emit(self.core.tick(self.now()))
 
-    def _on_event(self, event: object) -> None:
+    def _on_event(self, event: Event) -> None:
         match event:
             case MemberLearned(member=member):
                 self.transport.allow(member)
                 self._journal_dirty = True
+            case MemberForgotten(node=node):
+                self.transport.forbid(node)
+                self._loads.pop(node, None)
+                self._heard.pop(node, None)
+                self._journal_dirty = True
             case ProfileChanged(node=node):
                 self._aim(node)
                 self._journal_dirty = True
-            case StateChanged(node=node, state=state):
-                log.info("%s is %s", self.name_of(node), state)
-                if state in {"dead", "departed"}:
-                    self.streams.peer_lost(node, self.now(), f"the node is {state}")
-                    self.transport.drop(node)
-            case RecordRefused(reason=reason):
-                self.on_trouble(f"refused a record: {reason}")
+            case StateChanged():
+                log.info("%s is %s: %s", event.name, event.new.name.lower(), event.why)
+                if event.new in {PeerState.DEAD, PeerState.DEPARTED}:
+                    self._loads.pop(event.node, None)
+                    self.transport.drop(event.node)
+            case RecordRefused(line=line):
+                self.on_trouble(f"refused a record: {line}")
+            case IncarnationRaised(incarnation=incarnation):
+                self._spawn(self._remember_incarnation(incarnation))
             case _:
                 pass
         for listener in self.listeners:
@@ -421,6 +465,14 @@ class MeshNode:
         while True:
             await asyncio.sleep(JOURNAL_EVERY_S)
             await self._write_disk()
+
+    async def _remember_incarnation(self, incarnation: int) -> None:
+        self.incarnation = incarnation
+        self._door.incarnation = incarnation
+        try:
+            await asyncio.to_thread(self.state.keep_incarnation, incarnation)
+        except ConfigError as error:
+            self.on_trouble(error.sentence())
 
     async def _write_disk(self) -> None:
         try:

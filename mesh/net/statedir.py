@@ -175,9 +175,13 @@ class StateDir:
 
     def next_incarnation(self) -> int:
         """One greater at every boot, whatever the clock says."""
-        self.incarnation = int(self._read_number("incarnation")) + 1
-        write_private(self.path / "incarnation", str(self.incarnation).encode())
+        self.keep_incarnation(int(self._read_number("incarnation")) + 1)
         return self.incarnation
+
+    def keep_incarnation(self, incarnation: int) -> None:
+        """The mesh remembers a later boot than this disk did: count on from there."""
+        self.incarnation = incarnation
+        write_private(self.path / "incarnation", str(incarnation).encode())
 
     def now(self) -> Now:
         """Both clocks; wall time never below the floor kept here."""
