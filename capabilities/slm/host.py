@@ -113,9 +113,10 @@ class ModelHost:
         """How it is now; cheap."""
         worker = self._worker
         pulse = worker.pulse if worker else protocol.Pong(nonce=0)
+        died = worker.died if worker else None  # the supervisor may not have noticed yet
         return Health(
-            state=self._state,
-            note=self._note,
+            state=RESTARTING if died and self._state == READY else self._state,
+            note=died.message if died else self._note,
             pid=worker.pid if worker else 0,
             crashes=self._crashes,
             safe_mode=self._safe_mode,
@@ -149,6 +150,9 @@ class ModelHost:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+        worker, self._worker = self._worker, None
+        if worker is not None:  # the task was cancelled before its first step
+            await self._discard(worker)
 
     async def generate(
         self,
@@ -226,16 +230,19 @@ class ModelHost:
             raise ModelError(f"{self._path.name} is not running", hint="start the host first")
         if self._state == RESTING:
             raise ModelError(f"{self._path.name} is not served now: {self._note}")
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._up.wait()
-        except TimeoutError:
-            raise DeadlineExceeded(
-                f"{self._path.name} was not ready in time: {self._note or self._state}"
-            ) from None
-        if self._worker is None:
-            raise ModelError(f"{self._path.name} was stopped")
-        return self._worker
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._up.wait()
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"{self._path.name} was not ready in time: {self._note or self._state}"
+                ) from None
+            if self._worker is None:
+                raise ModelError(f"{self._path.name} was stopped")
+            if self._worker.died is None:
+                return self._worker
+            self._up.clear()  # it died a moment ago; the supervisor is about to notice
 
     # --- the worker's life
 

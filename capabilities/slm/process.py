@@ -212,9 +212,12 @@ class WorkerProcess:
 
     async def reap(self) -> None:
         """Wait until the killed process is gone and its channels have been told."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REAP_S):
-                await self.ended.wait()
+        await asyncio.wait(self._tasks[-1:], timeout=REAP_S)
+        if not self.ended.is_set():  # the watch was cancelled: the event loop is shutting down
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REAP_S):
+                    await self._process.wait()
+            self._tell(self._because or self.reason(), by_signal=False)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -276,10 +279,14 @@ class WorkerProcess:
         code = await self._process.wait()
         # Give stderr's last lines and the socket's last frames the chance to arrive.
         await asyncio.wait(self._tasks[:2], timeout=0.5)
-        self.died = WorkerDied(
+        self._tell(
             self._because or f"the model worker died ({self.reason()})",
             by_signal=code < 0 and not self._because,
         )
+
+    def _tell(self, message: str, *, by_signal: bool) -> None:
+        """The end of the process, to everybody who waits for it."""
+        self.died = WorkerDied(message, by_signal=by_signal)
         self._control.put_nowait(self.died)
         for channel in self._channels.values():
             channel.put(self.died)

@@ -123,9 +123,7 @@ def write_chain(path: Path, reply: list[int], *, loop: bool = False) -> Path:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the models below."""
     folder = tmp_path_factory.mktemp("models")
-    write_chain(
-        folder / "spoken.gguf", tokens("<|think|>", "hm", "<|/think|>", "naïve ok!")
-    )
+    write_chain(folder / "spoken.gguf", tokens("<|think|>", "hm", "<|/think|>", "naïve ok!"))
     write_chain(folder / "endless.gguf", tokens("abc "), loop=True)
     write_model(
         folder / "random.gguf",
@@ -163,5 +161,5 @@ def no_orphans() -> Iterator[None]:
     before = {child.pid for child in me.children(recursive=True)}
     yield
     left = [c for c in me.children(recursive=True) if c.pid not in before]
-    gone, alive = psutil.wait_procs(left, timeout=5)
+    _, alive = psutil.wait_procs(left, timeout=5)
     assert not alive, f"{len(alive)} processes left behind"

@@ -1,0 +1,333 @@
+"""The agent's handle on a model: crashes, deadlines, cancellation, restarts, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from capabilities.messages import Delta, Done, Generate, Message
+from capabilities.slm.errors import ContextFull, Unsupported
+from capabilities.slm.host import RESTING, Care, ModelHost
+from capabilities.slm.process import WorkerProcess, last_words
+from capabilities.slm.protocol import Paced, SequenceState, Settings
+from mesh.core.errors import DeadlineExceeded, GossamerError, ModelError
+
+pytestmark = pytest.mark.usefixtures("no_orphans")
+LONG_S = 60.0
+QUICK = Care(backoff_s=0.01, backoff_max_s=0.05, ping_s=0.05)
+SLOW = Paced(token_s=0.02, prompt_token_s=0.0, answer_tokens=1_000)
+
+
+def ask(text: str = "one two three", **request: object) -> Generate:
+    return Generate(messages=[Message("user", text)], **request)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def hosting(
+    path: Path | str = "", *, settings: Settings | None = None, **more: object
+) -> AsyncIterator[ModelHost]:
+    host = ModelHost(path, settings or Settings(threads=1), **more)  # type: ignore[arg-type]
+    await host.start()
+    try:
+        yield host
+    finally:
+        await host.stop()
+
+
+async def answer(host: ModelHost, request: Generate, timeout_s: float = LONG_S) -> Done:
+    last: object = None
+    async for event in host.generate(request, timeout_s=timeout_s):
+        last = event
+    assert isinstance(last, Done)
+    return last
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LONG_S):
+        while not condition():  # noqa: ASYNC110 - another process changes it
+            await asyncio.sleep(0.01)
+
+
+def run(work: Awaitable[None]) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(100):
+            await work
+
+    asyncio.run(main())
+
+
+def test_an_answer_streams_and_ends(spoken: Path) -> None:
+    async def main() -> None:
+        async with hosting(spoken) as host:
+            assert host.info.name == "spoken"
+            assert host.health().healthy
+            events = [e async for e in host.generate(ask(), timeout_s=LONG_S)]
+            texts = [e.text for e in events if isinstance(e, Delta) and not e.thinking]
+            assert "".join(texts) == "naïve ok!"
+            assert isinstance(events[-1], Done)
+            assert await host.tokenize("hi") == [ord("h"), ord("i")]
+
+    run(main())
+
+
+def test_concurrent_streams_say_what_each_says_alone(random_model: Path) -> None:
+    async def main() -> None:
+        async with hosting(random_model) as host:
+            requests = [ask(f"topic {i} " * (i + 1), max_tokens=16) for i in range(7)]
+            alone = [(await answer(host, r)).text for r in requests]
+            together = await asyncio.gather(*(answer(host, r) for r in requests))
+            assert [done.text for done in together] == alone
+
+    run(main())
+
+
+def test_errors_of_a_request_reach_only_its_caller(endless: Path) -> None:
+    async def main() -> None:
+        async with hosting(endless) as host:
+            fine = asyncio.create_task(answer(host, ask(max_tokens=8)))
+            with pytest.raises(ContextFull):
+                await answer(host, ask("x" * 500))
+            with pytest.raises(Unsupported):
+                await answer(host, ask(json_schema="{}"))
+            assert (await fine).text == "abc abc "
+            block = await host.embed(["a", "b"], timeout_s=LONG_S)
+            assert np.frombuffer(block.data, dtype="<f4").size == 2 * block.width
+
+    run(main())
+
+
+def test_a_state_travels_out_and_back(random_model: Path) -> None:
+    async def main() -> None:
+        async with hosting(random_model) as host:
+            states: list[SequenceState] = []
+            first = host.generate(ask(max_tokens=8), timeout_s=LONG_S, on_state=states.append)
+            text = [e async for e in first][-1].text
+            again = host.generate(ask(max_tokens=8), timeout_s=LONG_S, state=states[0])
+            done = [e async for e in again][-1]
+            assert isinstance(done, Done)
+            assert done.text == text
+            assert done.usage.cached_tokens > 0
+
+    run(main())
+
+
+def test_closing_the_iterator_cancels_the_work() -> None:
+    async def main() -> None:
+        async with hosting(paced=SLOW, care=QUICK, settings=Settings(slots=1)) as host:
+            stream = host.generate(ask(max_tokens=500), timeout_s=LONG_S)
+            assert isinstance(await anext(stream), Delta)
+            await until(lambda: host.health().running == 1)
+            await stream.aclose()  # type: ignore[attr-defined]
+            assert (await answer(host, ask(max_tokens=2))).finish == "length"
+            await until(lambda: host.health().running == 0)
+
+    run(main())
+
+
+def test_a_killed_worker_fails_each_running_request_once_and_is_back() -> None:
+    async def main() -> None:
+        async with hosting(paced=SLOW, care=QUICK) as host:
+            tasks = [asyncio.create_task(answer(host, ask())) for _ in range(3)]
+            await until(lambda: host.health().running == 3)
+            pid = host.health().pid
+            os.kill(pid, signal.SIGKILL)
+            for result in await asyncio.gather(*tasks, return_exceptions=True):
+                assert type(result) is ModelError
+                assert "SIGKILL" in str(result)
+                assert "\n" not in str(result)
+            assert (await answer(host, ask(max_tokens=2))).text  # waits for the restart
+            health = host.health()
+            assert health.healthy
+            assert health.crashes == 1
+            assert health.pid != pid
+
+    run(main())
+
+
+def test_a_segmentation_fault_is_named() -> None:
+    async def main() -> None:
+        async with hosting(paced=SLOW, care=QUICK) as host:
+            task = asyncio.create_task(answer(host, ask()))
+            await until(lambda: host.health().running == 1)
+            os.kill(host.health().pid, signal.SIGSEGV)
+            with pytest.raises(ModelError, match=r"SIGSEGV.*Fatal Python error"):
+                await task
+
+    run(main())
+
+
+def test_a_stopped_worker_cannot_hold_a_request_beyond_its_deadline() -> None:
+    async def main() -> None:
+        care = Care(backoff_s=0.01, ping_s=0.05, silent_s=0.2, hung_s=1_000)
+        async with hosting(paced=SLOW, care=care) as host:
+            os.kill(host.health().pid, signal.SIGSTOP)
+            with pytest.raises(DeadlineExceeded):
+                await answer(host, ask(), timeout_s=0.3)
+            await until(lambda: "has not answered" in host.health().note)
+            assert not host.health().healthy
+
+    run(main())
+
+
+def test_a_worker_that_stays_silent_is_replaced() -> None:
+    async def main() -> None:
+        care = Care(backoff_s=0.01, ping_s=0.05, silent_s=0.1, hung_s=0.5)
+        async with hosting(paced=SLOW, care=care) as host:
+            task = asyncio.create_task(answer(host, ask()))
+            await until(lambda: host.health().running == 1)
+            os.kill(host.health().pid, signal.SIGSTOP)
+            with pytest.raises(ModelError, match="has not answered"):
+                await task
+            assert (await answer(host, ask(max_tokens=1))).text
+
+    run(main())
+
+
+def test_a_worker_that_crashes_again_and_again_rests() -> None:
+    async def main() -> None:
+        care = Care(backoff_s=0.01, backoff_max_s=0.01, max_crashes=2, rest_s=1_000)
+        async with hosting(paced=SLOW, care=care) as host:
+            for crashes in (1, 2):
+                os.kill(host.health().pid, signal.SIGKILL)
+                await until(
+                    lambda n=crashes: (
+                        host.health().crashes == n  # type: ignore[misc]
+                        and (host.health().healthy or host.health().state == RESTING)
+                    )
+                )
+            assert "crashed 2 times" in host.health().note
+            with pytest.raises(ModelError, match="not served now"):
+                await answer(host, ask())
+
+    run(main())
+
+
+@pytest.mark.parametrize("damage", ["text", "missing", "cut", "tail", "architecture"])
+def test_a_file_that_cannot_be_served_is_refused_in_one_line(
+    damage: str, spoken: Path, tmp_path: Path
+) -> None:
+    data = spoken.read_bytes()
+    bad = tmp_path / "bad.gguf"
+    expected = {
+        "text": "is not a GGUF file",
+        "missing": "No such file",
+        "cut": "cut off",
+        "tail": "not within the file bounds",
+        "architecture": "unknown model architecture: 'llamb'",
+    }[damage]
+    if damage == "text":
+        bad.write_text("I am no model")
+    elif damage == "cut":
+        bad.write_bytes(data[:5_000])
+    elif damage == "tail":
+        bad.write_bytes(data[:-100])
+    elif damage == "architecture":
+        bad.write_bytes(data.replace(b"llama", b"llamb"))
+
+    async def main() -> None:
+        host = ModelHost(bad)
+        with pytest.raises(GossamerError) as caught:
+            await host.start()
+        sentence = caught.value.sentence()
+        assert expected in sentence
+        assert str(bad) in sentence
+        assert "\n" not in sentence
+        with pytest.raises(ModelError, match="not running"):
+            await answer(host, ask())
+        await host.stop()
+
+    run(main())
+
+
+class Fragile(WorkerProcess):
+    """A worker whose native library crashes while it loads, with repacked weights or always."""
+
+    always = False
+
+    async def load(self, order, timeout_s):  # type: ignore[no-untyped-def]
+        if order.settings.use_extra_bufts or self.always:
+            os.kill(self.pid, signal.SIGSEGV)
+        return await super().load(order, timeout_s)
+
+
+@pytest.mark.parametrize("always", [False, True])
+def test_a_native_crash_at_load_is_tried_once_with_safe_settings(
+    always: bool, spoken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Fragile, "always", always)
+    monkeypatch.setattr("capabilities.slm.host.WorkerProcess", Fragile)
+
+    async def main() -> None:
+        host = ModelHost(spoken)
+        if always:
+            with pytest.raises(ModelError, match=r"also with safe settings.*SIGSEGV"):
+                await host.start()
+        else:
+            await host.start()
+            assert host.health().safe_mode
+            assert (await answer(host, ask())).text == "naïve ok!"
+        await host.stop()
+
+    run(main())
+
+
+def test_stop_fails_running_requests_and_can_be_repeated() -> None:
+    async def main() -> None:
+        async with hosting("board", paced=SLOW, care=QUICK) as host:
+            task = asyncio.create_task(answer(host, ask()))
+            await until(lambda: host.health().running == 1)
+            await host.stop()
+            with pytest.raises(ModelError, match="was stopped"):
+                await task
+            await host.stop()
+            await host.start()  # and it can be started again
+            assert (await answer(host, ask(max_tokens=1))).text
+
+    run(main())
+
+
+def test_stop_while_loading_and_a_cancelled_start_leave_nothing() -> None:
+    async def main() -> None:
+        host = ModelHost("board", paced=SLOW)
+        start = asyncio.create_task(host.start())
+        await asyncio.sleep(0)
+        await host.stop()
+        with pytest.raises(ModelError, match="while it was loading"):
+            await start
+        start = asyncio.create_task(host.start())
+        await asyncio.sleep(0.02)
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        assert host.health().state == "stopped"
+
+    run(main())
+
+
+def test_a_loop_that_ends_without_stop_leaves_no_process() -> None:
+    async def main() -> None:
+        await ModelHost("", paced=SLOW).start()
+
+    run(main())
+
+
+def test_a_load_that_takes_too_long_is_given_up(spoken: Path) -> None:
+    async def main() -> None:
+        host = ModelHost(spoken, care=Care(load_timeout_s=0.0))
+        with pytest.raises(DeadlineExceeded, match="not loaded within"):
+            await host.start()
+
+    run(main())
+
+
+def test_the_telling_line_of_stderr_is_found() -> None:
+    assert last_words("a\nGGML_ASSERT(x) failed\n  File y, line 3\n") == "GGML_ASSERT(x) failed"
+    assert last_words("one\ntwo\n") == "two"
+    assert last_words("") == ""
