@@ -60,11 +60,11 @@ _MODELS = (
             "Chats about the Gossamer mesh: what it is, how it works, how to use it. "
             "It does not calculate and knows nothing of the wider world."
         ),
-        parameters=1_246_336,
+        parameters=1_762_720,
         quantization="Q8_0",
         context=512,
-        thinks=False,
-        reply_tokens=96,
+        thinks=True,
+        reply_tokens=64,
     ),
 )
 

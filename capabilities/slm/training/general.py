@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capabilities.slm.training import outside, wordings
@@ -15,8 +14,6 @@ from capabilities.slm.training.chat import Example
 
 if TYPE_CHECKING:
     import random
-
-TOPICS_FILE = Path(__file__).with_name("general_topics.txt")
 
 CALCULATION = "calculation"
 UNKNOWN = "unknown"
@@ -58,14 +55,36 @@ _FRAMES_HELD_OUT = (
     "i do not understand #",
     "in a few words, what (is|are) #",
 )
-_FRAME_SHARE = 0.4
+_KEYWORD_FRAMES = (
+    "#",
+    "# please",
+    "(what|and|how) about #",
+    "i have a question about #",
+    "(can you|could you|please) (say|tell me) (something|more|a bit) about #",
+    "tell me about #",
+    "what (does|do) (gossamer|the mesh|a node|nodes|you) (do about|know about|say about) #",
+    "(is there|are there|there is|have you|do you have) #",
+    "(why|how|when|where|who) (is|are|does|do|can) #",
+    "(why|how|when|where) #",
+    "i (think|worry|ask|wonder|want to talk) about #",
+    "# (in|of|for|and|with) (the mesh|gossamer|a node|my node|nodes)",
+    "(will|does|can|may|must|should) (i|we|it|you|one|a node|they) (get|have|need|use|do|see) #",
+    "(explain|describe|show me|give me) #",
+    "what (happens|comes|is done|follows) (with|to|about|after) #",
+    "(the|this|that|my|your) # (is what|how|why|and now)",
+    "in (gossamer|the mesh), #",
+    "# , (how|what|why|when) (is it|is that|does it work)",
+)
+_FRAME_SHARE = 0.35
+_KEYWORD_SHARE = 0.25
 
 
 @dataclass
 class Topic:
-    """One thing to talk about: what it is called, how it is asked, what is answered."""
+    """One thing to talk about: its words, what it is called, how it is asked and answered."""
 
     name: str
+    keywords: list[str] = field(default_factory=list)
     nouns: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
     held_out: list[str] = field(default_factory=list)
@@ -76,10 +95,12 @@ class Topic:
 def load_topics() -> tuple[Topic, ...]:
     """The topics of general_topics.txt, in order."""
     topics: list[Topic] = []
-    for raw in TOPICS_FILE.read_text().splitlines():
+    for raw in outside.TOPICS_FILE.read_text().splitlines():
         mark, _, text = raw.partition(" ")
         if mark == "=":
             topics.append(Topic(text))
+        elif mark == "*":
+            topics[-1].keywords.extend(text.split(", "))
         elif mark in ("~", "?", "!", ">"):
             topic = topics[-1]
             {
@@ -93,12 +114,25 @@ def load_topics() -> tuple[Topic, ...]:
 
 def topic_example(rng: random.Random, topic: Topic, *, held_out: bool) -> Example:
     """A question about `topic`; its category is the topic's name."""
-    if topic.nouns and rng.random() < _FRAME_SHARE:
+    draw = rng.random()
+    if topic.nouns and draw < _FRAME_SHARE:
         frame = rng.choice(_FRAMES_HELD_OUT if held_out else _FRAMES)
         question = outside.fill(rng, frame.replace("#", rng.choice(topic.nouns)))
+    elif draw > 1 - _KEYWORD_SHARE and not held_out:
+        frame = outside.fill(rng, rng.choice(_KEYWORD_FRAMES))
+        question = frame.replace("#", rng.choice(topic.keywords))
     else:
         question = outside.fill(rng, rng.choice(topic.held_out if held_out else topic.questions))
-    return _example(rng, question, tuple(topic.answers), TOPIC, held_out=held_out)
+        if not held_out and rng.random() < 0.15:
+            question = _drop_words(rng, question)
+    return _example(rng, question, topic.name, tuple(topic.answers), TOPIC, held_out=held_out)
+
+
+def _drop_words(rng: random.Random, question: str) -> str:
+    """`question` with about one word in seven left out, so that no single word decides alone."""
+    words = question.split()
+    kept = [word for word in words if rng.random() > 0.15]
+    return " ".join(kept) if len(kept) >= 3 else question
 
 
 # --- dress and mixture ----------------------------------------------------------------------------
@@ -126,7 +160,13 @@ def _misspell(rng: random.Random, text: str) -> str:
 
 
 def _example(
-    rng: random.Random, question: str, answers: tuple[str, ...], category: str, *, held_out: bool
+    rng: random.Random,
+    question: str,
+    topic: str,
+    answers: tuple[str, ...],
+    category: str,
+    *,
+    held_out: bool,
 ) -> Example:
     if rng.random() < 0.1:
         question = _misspell(rng, question)
@@ -134,6 +174,9 @@ def _example(
         question=wordings.dress(rng, question, held_out=held_out),
         answer=rng.choice(answers),
         alternatives=answers,
+        # Naming the topic first keeps the answer whole: a wavering model would otherwise begin
+        # one topic's answer and end another's.
+        scratchpad=topic.replace("_", " "),
         system=rng.choice(_SYSTEM) if rng.random() < 0.3 else "",
         category=category,
         new_wording=held_out,
@@ -146,9 +189,11 @@ def _draw(rng: random.Random, *, held_out: bool) -> Example:
         return topic_example(rng, rng.choice(load_topics()), held_out=held_out)
     if draw < 0.77:
         question = outside.calculation(rng, held_out=held_out)
-        return _example(rng, question, CALCULATION_ANSWERS, CALCULATION, held_out=held_out)
+        return _example(
+            rng, question, CALCULATION, CALCULATION_ANSWERS, CALCULATION, held_out=held_out
+        )
     question = outside.unknown(rng, held_out=held_out)
-    return _example(rng, question, UNKNOWN_ANSWERS, UNKNOWN, held_out=held_out)
+    return _example(rng, question, UNKNOWN, UNKNOWN_ANSWERS, UNKNOWN, held_out=held_out)
 
 
 def sample(rng: random.Random) -> Example:

@@ -165,7 +165,7 @@ def train(
             optimiser.load_state_dict(state)
         first, elapsed_before = saved["step"], saved["elapsed_s"]
     # A resumed run draws other questions than the first: the stream is endless anyway.
-    rng = random.Random(config.seed * 1_000_003 + first)  # noqa: S311 - data, not secrets
+    rng = random.Random(config.seed * 1_000_003 + first)
     stream = batches(tokenizer, sampler, rng, config.batch_tokens)
     started, tokens, losses = time.monotonic(), 0, []
     for step in range(first, config.steps):

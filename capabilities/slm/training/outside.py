@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capabilities.slm.training import arithmetic, vocabulary, wordings
 
 if TYPE_CHECKING:
     import random
+
+TOPICS_FILE = Path(__file__).with_name("general_topics.txt")
 
 
 def fill(rng: random.Random, pattern: str) -> str:
@@ -163,9 +166,10 @@ ba ko ri ten mo lu sha der vin pol gra zi fen tor cal um pri ost ny hel qua jo
 
 
 @cache
-def _outside_words() -> tuple[tuple[str, ...], tuple[str, ...]]:
+def outside_words() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Words that have nothing to do with the mesh: to train on, and held out (one in eight)."""
-    inside = set((vocabulary.COMMON + vocabulary.MESH).split())
+    topics = TOPICS_FILE.read_text().lower()
+    inside = set((vocabulary.COMMON + vocabulary.MESH).split()) | set(re.findall(r"\w+", topics))
     pool = (vocabulary.CONVERSATION + vocabulary.SENSORS + vocabulary.ARITHMETIC).split()
     words = sorted({w.lower() for w in pool if w.isalpha() and len(w) > 3} - inside)
     return tuple(w for i, w in enumerate(words) if i % 8), tuple(words[::8])
@@ -183,7 +187,7 @@ def unknown(rng: random.Random, *, held_out: bool) -> str:
     def noun(_: re.Match[str]) -> str:
         if rng.random() < 0.25:
             return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randrange(2, 4)))
-        return rng.choice(_outside_words()[held_out])
+        return rng.choice(outside_words()[held_out])
 
     def subject(found: re.Match[str]) -> str:
         if rng.random() < 0.4:

@@ -45,12 +45,12 @@ RECIPES = {
             sample=general.sample,
             held_out=general.held_out_example,
             training=TrainingConfig(
-                steps=1500,
+                steps=2400,
                 batch_tokens=3072,
-                matrix_rate=0.01,
-                cooldown_share=0.6,
+                matrix_rate=0.015,
+                cooldown_share=0.7,
                 evaluate_every=250,
-                model=ModelConfig(width=160, layers=5, heads=5, kv_heads=5, feed_forward=448),
+                model=ModelConfig(width=160, layers=4, heads=5, kv_heads=5, feed_forward=448),
             ),
         ),
     )

@@ -34,7 +34,7 @@ def train_and_export(
             config, steps=4, evaluate_every=4, evaluation_questions=8, batch_tokens=1024,
             model=shape,
         )  # fmt: skip
-    rng = random.Random(EVALUATION_SEED)  # noqa: S311 - data, not secrets
+    rng = random.Random(EVALUATION_SEED)
     held_out = [recipe.held_out(rng) for _ in range(config.evaluation_questions)]
     model = train(config, recipe.sample, held_out, folder, resume=resume)
     export_quantized(model, output, name=recipe.name, description=recipe.description)

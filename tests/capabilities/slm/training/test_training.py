@@ -1,0 +1,125 @@
+"""The harness: it learns, resumes, and its commands write a file that llama.cpp loads."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training is an optional extra")
+pytest.importorskip("tokenizers")
+pytest.importorskip("gguf")
+
+from capabilities.slm.training import train as command  # noqa: E402
+from capabilities.slm.training.chat import Example, prompt_ids, reply_ids  # noqa: E402
+from capabilities.slm.training.harness import (  # noqa: E402
+    IGNORE,
+    TrainingConfig,
+    batches,
+    exact_by_category,
+    load_checkpoint,
+    make_batch,
+    train,
+)
+from capabilities.slm.training.model import Llama, ModelConfig  # noqa: E402
+from capabilities.slm.training.optimiser import orthogonalise  # noqa: E402
+from capabilities.slm.training.recipes import RECIPES  # noqa: E402
+from capabilities.slm.training.tokenizer import (  # noqa: E402
+    SPECIAL_TOKENS,
+    VOCABULARY_SIZE,
+    load_tokenizer,
+    train_tokenizer,
+)
+from capabilities.slm.training.vocabulary import tokenizer_corpus  # noqa: E402
+
+TINY = ModelConfig(width=32, layers=1, heads=2, kv_heads=2, feed_forward=64)
+
+
+def test_the_committed_script_makes_the_shipped_tokenizer() -> None:
+    made = train_tokenizer(tokenizer_corpus())
+    assert made.to_str() == load_tokenizer().to_str()
+    assert made.get_vocab_size() == VOCABULARY_SIZE
+    assert [made.id_to_token(i) for i in range(len(SPECIAL_TOKENS))] == list(SPECIAL_TOKENS)
+
+
+def test_every_digit_is_a_token_of_its_own() -> None:
+    tokens = load_tokenizer().encode("a4+7+0=11b3 1234*99").tokens
+    assert all(len(token) == 1 for token in tokens if any(c.isdigit() for c in token))
+
+
+def test_the_loss_counts_the_reply_and_nothing_else() -> None:
+    tokenizer = load_tokenizer()
+    short = Example("hi", "Hello.", system="Be exact.")
+    long = Example("what is 1+1?", "1 + 1 = 2", scratchpad="1+1\n")
+    batch = make_batch(tokenizer, [short, long])
+    for row, example in enumerate((short, long)):
+        prompt, reply = prompt_ids(tokenizer, example), reply_ids(tokenizer, example)
+        counted = batch.targets[row][batch.targets[row] != IGNORE].tolist()
+        assert counted == reply
+        assert batch.ids[row, : len(prompt)].tolist() == prompt
+        assert batch.targets[row, len(prompt) - 1].item() == reply[0]
+
+
+def test_batches_stay_within_their_cells_and_repeat_for_the_same_seed() -> None:
+    tokenizer, sampler = load_tokenizer(), RECIPES["arithmetic"].sample
+    first = batches(tokenizer, sampler, random.Random(1), 2048)
+    second = batches(tokenizer, sampler, random.Random(1), 2048)
+    for _ in range(5):
+        one, two = next(first), next(second)
+        assert one.ids.numel() <= 2048
+        assert torch.equal(one.ids, two.ids)
+
+
+def test_a_model_learns_one_answer_and_resumes_where_it_stopped(tmp_path: Path) -> None:
+    example = Example("who are you?", "A node.", category="one")
+    config = TrainingConfig(
+        steps=100, batch_tokens=256, warmup_steps=5, evaluate_every=20, model=TINY, bfloat16=False
+    )
+
+    def always(_: random.Random) -> Example:
+        return example
+
+    model = train(config, always, [example], tmp_path)
+    assert exact_by_category(model, load_tokenizer(), [example])["one"] == 1.0
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["loss"] < log[0]["loss"]
+    again = train(config, always, [example], tmp_path, resume=True)  # nothing is left to do
+    assert torch.equal(again.embedding.weight, model.embedding.weight)
+    assert torch.equal(
+        load_checkpoint(tmp_path / "checkpoint.pt").embedding.weight, model.embedding.weight
+    )
+
+
+def test_an_answer_counts_in_any_of_its_wordings() -> None:
+    torch.manual_seed(0)
+    model, tokenizer = Llama(TINY), load_tokenizer()
+    plain = Example("hi", "Hello.", category="x")
+    with torch.no_grad():
+        model.embedding.weight.zero_()  # all logits equal: the argmax is token 0, the end
+    silent = Example("hi", "Hello.", alternatives=("Hello.", ""), category="x")
+    assert exact_by_category(model, tokenizer, [plain])["x"] == 0.0
+    assert exact_by_category(model, tokenizer, [silent])["x"] == 1.0
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 96), (96, 32)])
+def test_muon_makes_all_directions_of_an_update_alike(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    singular = torch.linalg.svdvals(orthogonalise(torch.randn(shape)))
+    assert singular.min() > 0.3
+    assert singular.max() < 1.4
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_the_command_trains_exports_and_quantizes(name: str, tmp_path: Path) -> None:
+    llama_cpp = pytest.importorskip("llama_cpp")
+    output = tmp_path / f"{name}.gguf"
+    command.main([name, "--smoke", "--folder", str(tmp_path / "run"), "--output", str(output)])
+    model = llama_cpp.Llama(str(output), n_ctx=64, n_threads=1, vocab_only=True, verbose=False)
+    assert model.n_vocab() == VOCABULARY_SIZE
+
+
+def test_a_smoke_run_cannot_overwrite_the_shipped_model() -> None:
+    with pytest.raises(SystemExit):
+        command.main(["arithmetic", "--smoke"])
