@@ -107,7 +107,6 @@ def _well_known(name: str, model: EmbeddedModel) -> ServedName:
         domain=known.domain or model.domain,
         description=known.description or model.description,
         examples=known.examples,
-        accuracy=model.accuracy,
         model=model.name,
     )
 

@@ -71,7 +71,9 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float = 0.0
 
 
-class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", omit_defaults=True):
+class Delta(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="delta", omit_defaults=True
+):
     """A piece of the answer. ``thinking`` marks the model's scratchpad, kept out of the text."""
 
     text: str
@@ -80,7 +82,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", omit_default
     logprobs: list[TokenLogprob] = []
 
 
-class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="done"):
     """The last message of an answer. ``finish`` is stop, length or cancelled."""
 
     text: str
@@ -90,7 +92,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag="done"):
     evidence: Evidence = Evidence()
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True, tag="sample"):
+class Sample(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="sample"):
     """One message of a data subscription. ``type`` is raw, summary, trend or embedding;
     ``at`` is wall time in seconds; a unit stands at the end of each key of ``values``."""
 

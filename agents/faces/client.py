@@ -101,6 +101,11 @@ class ControlClient:
             return client
         raise no_agent(state)
 
+    @property
+    def lost(self) -> bool:
+        """Whether the agent has gone."""
+        return self._lost is not None
+
     async def __aenter__(self) -> ControlClient:
         return self
 

@@ -15,15 +15,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from agents.faces.client import ControlClient
+from agents.views import PeerView
 from mesh.core.errors import GossamerError, ModelError
 from mesh.net.statedir import create_authority, create_identity
 
+ASK_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 60.0  # a Raspberry Pi 3 with a slow card needs most of it
 STOP_TIMEOUT_S = 5.0
 GROUP = "demo"
@@ -49,8 +53,17 @@ NODES = (
 
 def run(*, once: str | None, as_json: bool, nodes: int = 4, state: Path | None = None) -> int:
     """Start the mesh, then ask ``once`` or show a prompt; returns the exit status."""
-    with Demo(NODES[:nodes], state) as demo:
-        return asyncio.run(_run(demo, once, as_json))
+    with Demo(roster(nodes), state) as demo:
+        return asyncio.run(_run(demo, once, as_json=as_json))
+
+
+def roster(count: int) -> tuple[DemoNode, ...]:
+    """The agents of a demonstration of ``count``: above four, more specialists."""
+    extra = tuple(
+        DemoNode(f"tally-{number}", NODES[2].publish, model=NODES[2].model)
+        for number in range(2, count - len(NODES) + 2)
+    )
+    return (*NODES, *extra)[:count]
 
 
 class Demo:
@@ -100,7 +113,7 @@ class Demo:
         config.write_text(_toml(node, seeds), encoding="utf-8")
         with self.log(node.name).open("ab") as out:
             self.processes[node.name] = subprocess.Popen(
-                [sys.executable, "-m", "agents.faces.cli", "up", "--config", str(config)],
+                [sys.executable, "-m", "agents.faces.up", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -149,7 +162,7 @@ def _toml(node: DemoNode, seeds: tuple[str, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def start(demo: Demo, say: Any = None) -> ControlClient:
+async def start(demo: Demo, say: Callable[[str], None] | None = None) -> ControlClient:
     """Launch the agents, wait until each is ready and the first sees them all.
 
     Returns a client of the first. Raises :class:`GossamerError` with the log's last line when
@@ -206,14 +219,35 @@ def _last_lines(demo: Demo, name: str, count: int = 3) -> str:
     return " / ".join(line.strip() for line in lines[-count:]) or "it left no message"
 
 
-async def _run(demo: Demo, once: str | None, as_json: bool) -> int:
+async def _run(demo: Demo, once: str | None, *, as_json: bool) -> int:
+    from agents.faces.cli import talk
     from agents.faces.prompt import interact
-    from agents.faces.show import ask_and_show, show_peers, status_line
+    from agents.faces.show import console, peers_sheet, show_sheet
 
-    with status_line("starting four agents", quiet=as_json) as say:
-        client = await start(demo, say)
+    progress = _Progress(quiet=as_json or once is not None)
+    client = await start(demo, progress.say)
+    progress.done()
     async with client:
         if once is not None:
-            return await ask_and_show(client, once, as_json=as_json)
-        show_peers(await client.fetch("peers", {}))
-        return await interact(client, history=None)
+            return await talk.ask(client, once, "mesh", ASK_TIMEOUT_S, as_json=as_json)
+        peers = msgspec.convert(await client.fetch("peers", {}), list[PeerView])
+        show_sheet(peers_sheet(peers), console())
+        await interact(client)
+    return 0
+
+
+class _Progress:
+    """One line that is written over on a terminal, and says nothing elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._on = not quiet and sys.stderr.isatty()
+
+    def say(self, text: str) -> None:
+        if self._on:
+            sys.stderr.write(f"\r\033[K{text}")
+            sys.stderr.flush()
+
+    def done(self) -> None:
+        if self._on:
+            sys.stderr.write("\r\033[K")
+            sys.stderr.flush()

@@ -8,21 +8,31 @@ import signal
 import sys
 from pathlib import Path
 
+import msgspec
+
 from agents.agent import Agent
 from agents.config import AgentConfig, load_config
 from mesh.core.errors import GossamerError
 
 
-def run(config: Path, *, quiet: bool = False) -> int:
+def run(config: Path, *, state: Path | None = None, as_json: bool = False) -> int:
     """Start the agent of a configuration file; returns the exit status.
 
-    Raises :class:`GossamerError` when it cannot start. Ctrl-C and SIGTERM end it cleanly.
+    ``state`` replaces the configuration's state directory. Raises :class:`GossamerError` when
+    the agent cannot start. Ctrl-C and SIGTERM end it cleanly.
     """
-    return asyncio.run(serve(load_config(config), quiet=quiet))
+    loaded = load_config(config)
+    if state is not None:
+        node = loaded.node.model_copy(update={"state": state.resolve()})
+        loaded = loaded.model_copy(update={"node": node})
+    return asyncio.run(serve(loaded, as_json=as_json))
 
 
-async def serve(config: AgentConfig, *, quiet: bool = False) -> int:
-    """Run the agent in this event loop until a signal or the ``stop`` verb ends it."""
+async def serve(config: AgentConfig, *, as_json: bool = False) -> int:
+    """Run the agent in this event loop until a signal or the ``stop`` verb ends it.
+
+    What happens is told on standard error, or as one JSON object a line on standard output.
+    """
     logging.basicConfig(
         level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -30,29 +40,48 @@ async def serve(config: AgentConfig, *, quiet: bool = False) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, agent.stop_requested.set)
+    say = _say_json if as_json else _say
     await agent.start()
     try:
-        if not quiet:
-            _say(f"{agent.node.me.name} is in mesh {agent.node.identity.mesh_name}")
-            _say(f"seed for others: {agent.node.seed}")
+        node = agent.node
+        say("joined", node=node.me.name, mesh=node.identity.mesh_name, seed=node.seed)
         ready = asyncio.create_task(agent.ready.wait())
         stop = asyncio.create_task(agent.stop_requested.wait())
         await asyncio.wait({ready, stop}, return_when=asyncio.FIRST_COMPLETED)
-        if ready.done() and not quiet:
+        if ready.done():
             for trouble in agent.troubles:
-                _say(f"trouble: {trouble}")
-            profile = agent.node.core.profile(agent.node.me.node)
+                say("trouble", what=trouble)
+            profile = node.core.profile(node.me.node)
             names = [served.name for served in profile.names] if profile else []
-            _say(f"offers {', '.join(names) or 'nothing'}; Ctrl-C ends it")
+            say("ready", offers=", ".join(names) or "nothing")
         await stop
         ready.cancel()
+        say("leaving", node=node.me.name)
     finally:
         await agent.stop()
     return 0
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _say(event: str, **facts: str) -> None:
+    told = "  ".join(f"{key}: {value}" for key, value in facts.items())
+    print(f"{event:8} {told}", file=sys.stderr, flush=True)
 
 
-__all__ = ["GossamerError", "run", "serve"]
+def _say_json(event: str, **facts: str) -> None:
+    print(msgspec.json.encode({"event": event, **facts}).decode(), flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m agents.faces.up FILE``: an agent without the weight of the command line."""
+    try:
+        return run(Path(arguments[0]))
+    except IndexError:
+        print("usage: python -m agents.faces.up FILE", file=sys.stderr)
+        return 2
+    except GossamerError as error:
+        print(error.sentence(), file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
