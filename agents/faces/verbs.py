@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from agents.faces.client import Result
-from agents.faces.control import Handler, unary
+from agents.faces.control import Handler, unary, version
 from agents.orchestrator.events import (
     Answered,
     AskEvent,
@@ -77,7 +76,7 @@ class Verbs:
             "seed": node.seed,
             "endpoints": msgspec.to_builtins(node.endpoints),
             "uptime_s": round(time.monotonic() - agent.started_at, 1),
-            "version": metadata.version("gossamer-mesh"),
+            "version": version(),
             "ready": agent.ready.is_set(),
             "troubles": [*agent.troubles, *node.troubles[-20:]],
             "counters": dict(sorted(counters.items())),
