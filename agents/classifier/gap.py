@@ -1,0 +1,124 @@
+"""After a draft: is it good enough, or should someone else be asked?
+
+The model's own evidence (token probabilities) becomes a probability of being right by a
+logistic curve whose coefficients are per model; the defaults are cautious guesses until a
+model brings fitted ones. Evidence ranks, it proves nothing (law 3).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from capabilities.messages import Evidence
+
+ACCEPT = "accept"
+ASK_OTHER = "ask_other"
+
+# How the embedded models, and most others, say that they will not answer. Only looked for in
+# short answers: a long text that holds "I cannot" somewhere is an answer.
+MAX_REFUSAL_CHARS = 240
+_REFUSAL = re.compile(
+    r"^(?:sorry|unfortunately|i am sorry|i'm sorry)?[\s,.:]*(?:but\s+)?(?:"
+    r"i only\b|i (?:can ?not|can't|could not|couldn't|am unable|am not able|do not know"
+    r"|don't know|have no|do not have|don't have|am not allowed|am not sure)\b"
+    r"|i'm (?:unable|not able|not sure)"
+    r"|that is (?:not something i|beyond)|as an? (?:ai|language model))",
+    re.I,
+)
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """Coefficients of the logistic curve, fitted on a model's graded answers."""
+
+    bias: float = 4.0
+    mean_logprob: float = 2.0
+    log_min_probability: float = 1.0
+    epistemic: float = 0.0
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer to be judged. ``expert`` is whether its name is for this domain."""
+
+    text: str
+    finish: str
+    evidence: Evidence = Evidence()
+    model: str = ""
+    expert: bool = True
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """``confidence`` is the estimated probability of being right; ``why`` is one sentence."""
+
+    action: str
+    confidence: float
+    why: str
+    declined: bool = False
+    cut: bool = False
+
+
+class GapDetector(Protocol):
+    """A gap detector, chosen by name in the configuration."""
+
+    def judge(self, draft: Draft, floor: float) -> Verdict:
+        """Accept the draft, or ask someone else. Must not do I/O."""
+
+
+class EvidenceGap:
+    """Judges by the evidence that came with the draft, per model when it is calibrated."""
+
+    def __init__(self, calibrations: Mapping[str, Mapping[str, float]] | None = None) -> None:
+        self._by_model = {
+            model: msgspec.convert(dict(values), Calibration)
+            for model, values in (calibrations or {}).items()
+        }
+        self._default = Calibration()
+
+    def judge(self, draft: Draft, floor: float) -> Verdict:
+        """See :class:`GapDetector`."""
+        if not draft.text.strip():
+            return Verdict(action=ASK_OTHER, confidence=0.0, why="the answer is empty")
+        if refuses(draft.text):
+            who = "the expert" if draft.expert else "the model"
+            return Verdict(
+                action=ASK_OTHER, confidence=0.0, why=f"{who} says that it cannot", declined=True
+            )
+        sure = self.confidence(draft.evidence, draft.model)
+        if draft.finish != "stop":
+            return Verdict(
+                action=ASK_OTHER,
+                confidence=min(sure, floor / 2),
+                why=f"the answer was cut off ({draft.finish})",
+                cut=True,
+            )
+        if sure < floor:
+            why = f"the model was unsure of its answer ({sure:.2f})"
+            return Verdict(action=ASK_OTHER, confidence=sure, why=why)
+        return Verdict(action=ACCEPT, confidence=sure, why="sure enough")
+
+    def confidence(self, evidence: Evidence, model: str = "") -> float:
+        """The estimated probability that an answer with this evidence is right."""
+        curve = self._by_model.get(model, self._default)
+        # A peer may claim any number: clamped to what the quantity can be.
+        low = math.log(min(1.0, max(1e-6, evidence.min_probability)))
+        mean = min(0.0, max(-20.0, evidence.mean_logprob))
+        doubt = min(50.0, max(0.0, evidence.epistemic))
+        logit = (
+            curve.bias
+            + curve.mean_logprob * mean
+            + curve.log_min_probability * low
+            - curve.epistemic * doubt
+        )
+        if math.isnan(logit):
+            return 0.0
+        return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, logit))))
+
+
+def refuses(text: str) -> bool:
+    """Whether a short answer says, at its beginning, that it will not or cannot answer."""
+    stripped = text.strip().replace("\u2019", "'")
+    return len(stripped) <= MAX_REFUSAL_CHARS and bool(_REFUSAL.match(stripped))

@@ -1,0 +1,1 @@
+"""Trains the relevance classifier from committed questions, seeded."""

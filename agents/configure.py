@@ -1,0 +1,128 @@
+"""Which part decides what, chosen by name in the node's configuration.
+
+classifier = "ngram"                   one of Gossamer's own
+policy = "my_package.policies:Mine"    a user's own, by path or by entry point
+options.policy = { ... }               what the part's constructor takes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from agents.classifier.catalogue import GENERATE
+from agents.classifier.complexity import ComplexityClassifier
+from agents.classifier.gap import GapDetector
+from agents.classifier.matching import Matcher
+from agents.classifier.relevance import RelevanceClassifier
+from agents.escalation import Escalation
+from agents.orchestrator.plan import Planner
+from agents.parts import Limits, Parts, Thresholds
+from agents.registry import Registry
+from agents.scheduling.policies import Policy
+from mesh.core.errors import ConfigError
+
+T = TypeVar("T")
+
+CLASSIFIERS: Registry[RelevanceClassifier] = Registry(
+    "classifier", {"ngram": "agents.classifier.shipped:ngram_classifier"}
+)
+COMPLEXITIES: Registry[ComplexityClassifier] = Registry(
+    "complexity", {"features": "agents.classifier.complexity:FeatureComplexity"}
+)
+GAPS: Registry[GapDetector] = Registry("gap", {"evidence": "agents.classifier.gap:EvidenceGap"})
+MATCHERS: Registry[Matcher] = Registry(
+    "matcher", {"rules": "agents.classifier.matching:RuleMatcher"}
+)
+PLANNERS: Registry[Planner] = Registry(
+    "planner",
+    {"rules": "agents.orchestrator.split:RulePlanner", "whole": "agents.orchestrator.plan:Whole"},
+)
+POLICIES: Registry[Policy] = Registry(
+    "policy",
+    {
+        "random": "agents.scheduling.policies:Random",
+        "weighted": "agents.scheduling.policies:Weighted",
+        "load_aware": "agents.scheduling.policies:LoadAware",
+    },
+)
+ESCALATIONS: Registry[Escalation] = Registry(
+    "escalation",
+    {"ladder": "agents.escalation:Ladder", "mesh_only": "agents.escalation:MeshOnly"},
+)
+
+
+class PartsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which part decides what. ``options`` maps a kind to what its constructor takes."""
+
+    classifier: str = "ngram"
+    complexity: str = "features"
+    gap: str = "evidence"
+    matcher: str = "rules"
+    planner: str = "rules"
+    policy: str = "load_aware"
+    escalation: str = "ladder"
+    general_name: str = GENERATE
+    thresholds: Thresholds = Thresholds()
+    limits: Limits = Limits()
+    options: dict[str, dict[str, Any]] = {}
+
+
+def build(config: PartsConfig | None = None) -> Parts:
+    """The configured parts; raises :class:`ConfigError` that names what cannot be had."""
+    config = config or PartsConfig()
+    known = {registry.kind for registry in _ALL}
+    for kind in config.options:
+        if kind not in known:
+            raise ConfigError(f"options for {kind!r}, which is no part", hint=", ".join(known))
+
+    def part(registry: Registry[T], name: str) -> T:
+        return registry.create(name, config.options.get(registry.kind))
+
+    _check(config)
+    return Parts(
+        classifier=part(CLASSIFIERS, config.classifier),
+        complexity=part(COMPLEXITIES, config.complexity),
+        gap=part(GAPS, config.gap),
+        matcher=part(MATCHERS, config.matcher),
+        planner=part(PLANNERS, config.planner),
+        policy=part(POLICIES, config.policy),
+        escalation=part(ESCALATIONS, config.escalation),
+        general_name=config.general_name,
+        thresholds=config.thresholds,
+        limits=config.limits,
+    )
+
+
+def from_mapping(values: Mapping[str, object]) -> Parts:
+    """The parts of a configuration table; raises :class:`ConfigError` that names the field."""
+    try:
+        config = msgspec.convert(dict(values), PartsConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"the parts that decide: {error}") from error
+    return build(config)
+
+
+def _check(config: PartsConfig) -> None:
+    for field in config.thresholds.__struct_fields__:
+        value = getattr(config.thresholds, field)
+        if not 0.0 <= value <= 1.0:
+            raise ConfigError(f"thresholds.{field} is {value}, a probability is 0 to 1")
+    limits = config.limits
+    if limits.attempts < 1 or limits.waits < 0 or limits.concurrent < 1:
+        raise ConfigError("limits: attempts and concurrent are at least 1, waits at least 0")
+    if not 0.0 < limits.first_share <= 1.0:
+        raise ConfigError(f"limits.first_share is {limits.first_share}, it is above 0 to 1")
+
+
+_ALL: tuple[Registry[Any], ...] = (
+    CLASSIFIERS,
+    COMPLEXITIES,
+    GAPS,
+    MATCHERS,
+    PLANNERS,
+    POLICIES,
+    ESCALATIONS,
+)

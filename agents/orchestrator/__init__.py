@@ -1,0 +1,1 @@
+"""One question, from a plan of named steps to one answer."""

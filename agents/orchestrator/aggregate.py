@@ -1,0 +1,50 @@
+"""Many findings, one text: one step speaks for itself, several get a line each, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agents.views import StepView
+
+
+def text_of(steps: Sequence[StepView]) -> str:
+    """The answer as one text; a step without an answer says so on its line."""
+    if not steps:
+        return ""
+    if len(steps) == 1:
+        return steps[0].text if steps[0].status == "ok" else _sentence(steps[0].error)
+    return "\n".join(_line(step) for step in steps)
+
+
+def missing_of(steps: Sequence[StepView], floor: float) -> list[str]:
+    """What the answer lacks, in plain words, one line per step that fell short."""
+    several = len(steps) > 1
+    lines: list[str] = []
+    for step in steps:
+        about = f"{step.question!r}: " if several else ""
+        if step.status != "ok":
+            lines.append(about + _sentence(step.error or "it was not answered"))
+        elif step.error:
+            lines.append(about + _sentence(step.error))
+        elif step.confidence < floor:
+            lines.append(f"{about}the answer is unsure ({step.confidence:.2f} of 1).")
+    return lines
+
+
+def nodes_of(steps: Sequence[StepView]) -> list[str]:
+    """The nodes whose answers are in the text, each once, in the order of the steps."""
+    return list(dict.fromkeys(step.node for step in steps if step.status == "ok" and step.node))
+
+
+def _line(step: StepView) -> str:
+    if step.status == "ok":
+        return " ".join(step.text.split())
+    return f"{' '.join(step.question.split())}: {_sentence(step.error)}"
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    if not text:
+        return ""
+    text = text[0].upper() + text[1:]
+    return text if text[-1] in ".!?)" else text + "."

@@ -1,0 +1,424 @@
+"""Runs a plan: steps side by side, each asked of a node, asked again elsewhere if it must be.
+
+A half answer is never handed on: when a node rejects, dies or fails, before or during its
+answer, what it streamed is taken back (:class:`~agents.orchestrator.events.Retry`) and the step
+begins again on another node, once. All waiting ends with the deadline; all that happens is
+counted in ``counters`` and leaves a line in the trace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from agents.classifier.gap import ACCEPT
+from agents.classifier.matching import Need
+from agents.escalation import Situation
+from agents.orchestrator import allocate as allocation
+from agents.orchestrator.allocate import Allocation, Route
+from agents.orchestrator.events import Failed, Finished, Retry, Started, StepDelta
+from agents.orchestrator.plan import Plan, Step, critical_first, filled, path_lengths
+from agents.orchestrator.progress import Kept, Outcome, Run, StepState
+from agents.orchestrator.verify import Answer, Assembly, better, verify
+from agents.parts import Parts
+from agents.port import MeshPort, Offer
+from agents.scheduling.policies import Context
+from capabilities.messages import Delta, Generate, Message, decode_event, encode
+from mesh.core.errors import Cancelled, DeadlineExceeded, GossamerError, Rejected
+
+# The port ends a call at its deadline; this net catches one that does not (its own bug).
+GRACE_S = 0.25
+MIN_WAIT_S = 0.05
+MAX_REJECTIONS = 3  # redirects after a REJECT and before waiting: it costs a round trip each
+
+
+class Executor:
+    """Runs plans over a :class:`~agents.port.MeshPort`; one per agent, for all its requests."""
+
+    def __init__(self, port: MeshPort, parts: Parts, rng: random.Random) -> None:
+        self._port = port
+        self._parts = parts
+        self._rng = rng
+        self._dispatched: Counter[bytes] = Counter()
+        self.counters: Counter[str] = Counter()
+
+    async def run_plan(
+        self, plan: Plan, routes: Mapping[int, Route], run: Run
+    ) -> dict[int, Outcome]:
+        """All steps of a checked plan; every step has an outcome, also when it failed."""
+        paths = path_lengths(plan)
+        waiting = {step.id: step for step in plan.steps}
+        outcomes: dict[int, Outcome] = {}
+        running: dict[asyncio.Task[Outcome], int] = {}
+        try:
+            while waiting or running:
+                ready = [s.id for s in waiting.values() if all(p in outcomes for p in s.depends)]
+                room = self._parts.limits.concurrent - len(running)
+                for number in critical_first(plan, ready)[:room]:
+                    step = waiting.pop(number)
+                    running[
+                        asyncio.create_task(
+                            self._step(step, routes[number], outcomes, paths[number], run)
+                        )
+                    ] = number
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    outcomes[running.pop(task)] = task.result()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        return outcomes
+
+    async def _step(
+        self, step: Step, route: Route, outcomes: Mapping[int, Outcome], path: int, run: Run
+    ) -> Outcome:
+        self.counters["steps"] += 1
+        now = self._port.now()
+        unusable = [parent for parent in step.depends if not outcomes[parent].usable]
+        answers = {parent: outcomes[parent].view.text for parent in step.depends}
+        state = StepState(
+            step=step,
+            route=route,
+            question=step.question if unusable else filled(step, answers),
+            begun=now,
+            deadline=allocation.step_deadline(now, run.task.deadline, path),
+            name=route.name,
+            node=run.options.name.partition("@")[2],
+        )
+        if unusable:
+            why = f"it builds on step {unusable[0]}, which has no usable answer"
+            self.counters["steps_skipped"] += 1
+            self._note(run, step.id, "execute.skip", why)
+            view = state.view(run, now, "skipped", error=why)
+            await run.emit(Failed(view=view))
+            return Outcome(view, usable=False)
+        outcome = await self._attempts(state, run)
+        event = Finished if outcome.view.status == "ok" else Failed
+        await run.emit(event(view=outcome.view))
+        return outcome
+
+    async def _attempts(self, state: StepState, run: Run) -> Outcome:
+        while True:
+            choice, others = self._choose(state, run)
+            if choice is None:
+                if await self._wait_for_a_slot(state, run):
+                    continue
+                return self._conclude(state, run)
+            if state.attempts:
+                await self._tell_retry(state, run)
+            state.attempts.append(choice.node_name)
+            state.tried.add(choice.node)
+            self.counters["attempts"] += 1
+            await run.emit(
+                Started(
+                    step=state.step.id,
+                    name=state.name,
+                    node=choice.node_name,
+                    attempt=len(state.attempts),
+                    remote=not choice.me,
+                    at_s=self._port.now() - run.begun,
+                )
+            )
+            assembly = Assembly()
+            try:
+                answer = await self._call(choice, others, assembly, state, run)
+            except Cancelled:
+                raise
+            except GossamerError as error:
+                self._failed(state, run, choice, assembly, error)
+                continue
+            if self._judged(state, run, choice, answer, assembly):
+                return self._conclude(state, run)
+
+    def _choose(self, state: StepState, run: Run) -> tuple[Offer | None, int]:
+        """The node for the next attempt, and how many others could take over."""
+        error: GossamerError | None = None
+        offers: list[Offer] = []
+        try:
+            offers = self._port.resolve(state.name, run.task, frozenset(state.tried))
+        except GossamerError as raised:
+            error = raised
+        need = Need(
+            reach=run.task.reach,
+            accuracy_floor=run.options.accuracy_floor,
+            node=state.node,
+            tried=frozenset(state.tried),
+        )
+        context = Context(
+            rng=self._rng, dispatched=self._dispatched, objective=run.options.objective
+        )
+        allotted = allocation.allocate(state.name, offers, need, self._parts, context)
+        if not allotted.order and not state.attempts:
+            state.nobody = allocation.absence(state.name, error, allotted.refused)
+        if state.model:  # asking the same model again would bring the same answer
+            different = tuple(o for o in allotted.order if o.served.model != state.model)
+            hopeless = bool(allotted.order) and not different
+            allotted = Allocation(order=different or allotted.order, refused=allotted.refused)
+        else:
+            hopeless = False
+        self._note_allocation(state, run, allotted, error)
+        if not self._climb(state, run, allotted.order, hopeless=hopeless):
+            return None, 0
+        return allotted.order[0], len(allotted.order) - 1
+
+    def _climb(
+        self, state: StepState, run: Run, order: tuple[Offer, ...], *, hopeless: bool
+    ) -> bool:
+        limits = self._parts.limits
+        free_redirects = min(state.rejections, MAX_REJECTIONS)
+        rungs = self._parts.escalation.climb(
+            Situation(
+                name=state.name,
+                local_fit=sum(offer.me for offer in order),
+                remote_fit=sum(not offer.me for offer in order),
+                chose_me=bool(order) and order[0].me,
+                attempts=len(state.attempts),
+                attempts_allowed=limits.attempts + free_redirects,
+                time_left_s=state.deadline - self._port.now(),
+                reach=run.task.reach,
+                last=state.last or state.nobody,
+                hopeless=hopeless,
+            )
+        )
+        for rung in rungs:
+            self._note(
+                run,
+                state.step.id,
+                f"escalation.{rung.rung}",
+                f"{rung.action}: {rung.why}",
+                score=rung.score,
+                threshold=rung.threshold,
+            )
+        return bool(order) and any(rung.action == "take" for rung in rungs)
+
+    async def _call(
+        self, offer: Offer, others: int, assembly: Assembly, state: StepState, run: Run
+    ) -> Answer:
+        """One attempt; raises a :class:`GossamerError` when no whole answer came of it."""
+        now = self._port.now()
+        deadline = allocation.attempt_deadline(
+            now, state.deadline, others=others, first_share=self._parts.limits.first_share
+        )
+        task = msgspec.structs.replace(run.task, deadline=deadline)
+        body = encode(self._request(state, run))
+        self._dispatched[offer.node] += 1
+        try:
+            async with asyncio.timeout(max(0.0, deadline - now) + GRACE_S):
+                async with _closing(self._port.call(offer, body, task)) as stream:
+                    async for data in stream:
+                        event = decode_event(data)
+                        assembly.take(event)
+                        if isinstance(event, Delta) and event.text:
+                            await run.emit(
+                                StepDelta(
+                                    step=state.step.id, text=event.text, thinking=event.thinking
+                                )
+                            )
+        except TimeoutError as error:
+            if assembly.done is None:
+                raise DeadlineExceeded("the node did not finish in time") from error
+        except GossamerError:
+            if assembly.done is None:  # after the last message nothing is lost with the link
+                raise
+        finally:
+            self._dispatched[offer.node] -= 1
+            if self._dispatched[offer.node] <= 0:
+                del self._dispatched[offer.node]
+        return assembly.whole()
+
+    def _request(self, state: StepState, run: Run) -> Generate:
+        options = run.options
+        messages = [Message("system", options.system)] if options.system else []
+        if not state.step.depends and state.step.question == state.question:
+            messages += options.history
+        messages.append(Message("user", state.question))
+        estimate = self._parts.complexity.estimate(state.question)
+        self._note(
+            run,
+            state.step.id,
+            "complexity",
+            f"at most {options.max_tokens or estimate.answer_tokens} tokens",
+            score=estimate.difficulty,
+        )
+        return Generate(
+            messages=messages,
+            max_tokens=options.max_tokens or estimate.answer_tokens,
+            temperature=options.temperature,
+            seed=options.seed,
+        )
+
+    def _failed(
+        self, state: StepState, run: Run, offer: Offer, assembly: Assembly, error: GossamerError
+    ) -> None:
+        self.counters[f"failed.{error.code}"] += 1
+        if isinstance(error, Rejected):
+            state.rejections += 1
+            state.retry_after_s = max(state.retry_after_s, error.retry_after_s)
+        else:
+            state.retry_after_s = -1.0
+        state.last = f"{offer.node_name}: {error.sentence()}"
+        state.last_node, state.last_chars = offer.node_name, assembly.chars
+        self.counters["discarded_chars"] += assembly.chars
+        self._note(
+            run,
+            state.step.id,
+            "execute.attempt",
+            f"failed: {error.sentence()}",
+            inputs={"node": offer.node_name, "code": error.code, "chars": assembly.chars},
+        )
+
+    def _judged(
+        self, state: StepState, run: Run, offer: Offer, answer: Answer, assembly: Assembly
+    ) -> bool:
+        """Keep the better answer; True when it will do."""
+        floor = self._parts.thresholds.floor
+        expert = state.route.expert or state.switched
+        verdict = verify(answer, self._parts.gap, expert=expert, floor=floor)
+        self._note(
+            run,
+            state.step.id,
+            "verify",
+            f"{verdict.action}: {verdict.why}",
+            score=verdict.confidence,
+            threshold=floor,
+            inputs={"node": offer.node_name, "finish": answer.done.finish},
+        )
+        kept = Kept(answer, verdict, offer, state.name)
+        if state.kept is None or better(state.kept.verdict, verdict):
+            state.kept = kept
+        if verdict.action == ACCEPT:
+            return True
+        self.counters["doubted"] += 1
+        state.last = f"{offer.node_name}: {verdict.why}"
+        state.last_node, state.last_chars = offer.node_name, assembly.chars
+        state.model = offer.served.model or answer.done.model
+        state.retry_after_s = -1.0
+        if verdict.declined and not expert:
+            self._switch(state, run)
+        return False
+
+    def _switch(self, state: StepState, run: Run) -> None:
+        """The general model declined: the classifier's next name gets the second attempt."""
+        for name in state.route.others:
+            try:
+                found = self._port.resolve(name, run.task)
+            except GossamerError:
+                continue
+            if found:
+                self._note(
+                    run, state.step.id, "relevance.second", f"{state.name} declined: ask {name}"
+                )
+                state.name, state.switched, state.model = name, True, ""
+                state.tried.clear()
+                return
+
+    async def _wait_for_a_slot(self, state: StepState, run: Run) -> bool:
+        """All who fit said REJECT for now: wait and ask again, a few times, within the time."""
+        left = state.deadline - self._port.now()
+        if state.retry_after_s < 0 or state.waits >= self._parts.limits.waits:
+            return False
+        wait_s = max(state.retry_after_s, MIN_WAIT_S * 2**state.waits)
+        if wait_s * 2 > left:
+            return False
+        state.waits += 1
+        self.counters["waits"] += 1
+        self._note(
+            run,
+            state.step.id,
+            "execute.wait",
+            "every node that fits is full: wait and ask again",
+            score=wait_s,
+            threshold=left,
+        )
+        await asyncio.sleep(wait_s)
+        state.tried.clear()
+        state.rejections += 1  # the round that comes is a redirect as well
+        state.retry_after_s = -1.0
+        return True
+
+    async def _tell_retry(self, state: StepState, run: Run) -> None:
+        self.counters["retries"] += 1
+        await run.emit(
+            Retry(
+                step=state.step.id,
+                node=state.last_node,
+                reason=state.last,
+                discarded_chars=state.last_chars,
+                at_s=self._port.now() - run.begun,
+            )
+        )
+
+    def _conclude(self, state: StepState, run: Run) -> Outcome:
+        kept = state.kept
+        if kept is None:
+            self.counters["steps_failed"] += 1
+            error = state.nobody or state.last or "there was no time to ask anybody"
+            if state.last:
+                error = f"{state.last}; no other node could take {state.name} over"
+            view = state.view(run, self._port.now(), "failed", error=error)
+            return Outcome(view, usable=False)
+        accepted = kept.verdict.action == ACCEPT
+        confidence = kept.verdict.confidence
+        if not state.switched:
+            confidence *= state.route.trust
+        error = "" if accepted else f"{kept.offer.node_name}: {kept.verdict.why}"
+        if accepted and confidence < self._parts.thresholds.floor:
+            error = "no name in the mesh fits this question; the general model answered"
+        view = state.view(run, self._port.now(), "ok", error=error, confidence=confidence)
+        return Outcome(view, usable=not (kept.verdict.declined or kept.verdict.cut))
+
+    def _note_allocation(
+        self, state: StepState, run: Run, allotted: Allocation, error: GossamerError | None
+    ) -> None:
+        order = allotted.order
+        self._note(
+            run,
+            state.step.id,
+            f"policy.{type(self._parts.policy).__name__}",
+            f"ask {order[0].node_name}" if order else "nobody to ask",
+            score=order[0].load if order else 0.0,
+            inputs={
+                "name": state.name,
+                "order": [offer.node_name for offer in order[:8]],
+                "refused": list(allotted.refused[:8]),
+                "error": error.code if error else "",
+            },
+        )
+
+    def _note(
+        self,
+        run: Run,
+        step: int,
+        rule: str,
+        action: str,
+        *,
+        inputs: Mapping[str, object] | None = None,
+        score: float = 0.0,
+        threshold: float = 0.0,
+    ) -> None:
+        run.trace.note(
+            rule,
+            action,
+            inputs=inputs,
+            score=score,
+            threshold=threshold,
+            step=step,
+            at_s=self._port.now() - run.begun,
+        )
+
+
+@asynccontextmanager
+async def _closing(stream: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Close the stream when leaving: closing it is what cancels the call."""
+    try:
+        yield stream
+    finally:
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()

@@ -1,0 +1,34 @@
+"""What a caller may say beside the question."""
+
+from __future__ import annotations
+
+import msgspec
+
+from capabilities.messages import Message
+from mesh.core.wire import Reach
+
+
+class AskOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits and wishes of one question.
+
+    ``name`` asks for a name, or ``name@node`` for one node; planning and understanding are then
+    left out. ``max_tokens`` 0 leaves it to the estimate of complexity. ``history`` are earlier
+    turns; they go along when the question is one step. ``objective`` is latency, accuracy or
+    resources. ``trace`` continues a trace that began elsewhere (16 bytes).
+    """
+
+    timeout_s: float = 30.0
+    reach: int = Reach.MESH
+    groups: tuple[str, ...] = ()
+    priority: int = 0
+    name: str = ""
+    system: str = ""
+    history: tuple[Message, ...] = ()
+    max_tokens: int = 0
+    temperature: float = 0.0
+    seed: int = 0
+    objective: str = "latency"
+    accuracy_floor: float = 0.0
+    trace: bytes = b""
+    caller: bytes = b""
+    hops: int = 0

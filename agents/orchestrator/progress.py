@@ -1,0 +1,97 @@
+"""Where a request and its steps stand while they run: plain state, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agents.classifier.gap import Verdict
+from agents.orchestrator.allocate import Route
+from agents.orchestrator.events import AskEvent
+from agents.orchestrator.options import AskOptions
+from agents.orchestrator.plan import Step
+from agents.orchestrator.verify import Answer
+from agents.port import Offer, Task
+from agents.trace import Trace
+from agents.views import StepView
+
+Emit = Callable[[AskEvent], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One request under way."""
+
+    task: Task
+    options: AskOptions
+    trace: Trace
+    emit: Emit
+    begun: float  # monotonic seconds
+
+
+class Outcome(NamedTuple):
+    """A finished step; ``usable`` says whether another step may build on its text."""
+
+    view: StepView
+    usable: bool
+
+
+class Kept(NamedTuple):
+    answer: Answer
+    verdict: Verdict
+    offer: Offer
+    name: str
+
+
+@dataclass
+class StepState:
+    """Where one step stands between its attempts."""
+
+    step: Step
+    route: Route
+    question: str
+    begun: float
+    deadline: float
+    name: str
+    node: str = ""
+    tried: set[bytes] = field(default_factory=set)
+    attempts: list[str] = field(default_factory=list)
+    rejections: int = 0
+    retry_after_s: float = -1.0  # above or at 0: the last round met a REJECT
+    waits: int = 0
+    last: str = ""
+    last_node: str = ""
+    last_chars: int = 0
+    nobody: str = ""
+    model: str = ""  # that answered and was not good enough: asking it again is hopeless
+    kept: Kept | None = None
+    switched: bool = False
+
+    def view(
+        self,
+        run: Run,
+        now: float,
+        status: str,
+        *,
+        error: str = "",
+        confidence: float = -1.0,
+    ) -> StepView:
+        """The step as people are shown it, with the answer that was kept."""
+        kept = self.kept if status == "ok" else None
+        return StepView(
+            id=self.step.id,
+            name=kept.name if kept else self.name,
+            node=kept.offer.node_name if kept else "",
+            question=self.question,
+            status=status,
+            started_s=round(self.begun - run.begun, 4),
+            elapsed_s=round(now - self.begun, 4),
+            text=kept.answer.text if kept else "",
+            tokens=kept.answer.tokens if kept else 0,
+            attempts=list(self.attempts),
+            depends=list(self.step.depends),
+            error=error,
+            confidence=round(confidence, 4),
+            remote=bool(kept and not kept.offer.me),
+        )

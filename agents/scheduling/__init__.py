@@ -1,0 +1,1 @@
+"""Which of several willing nodes gets the work."""
