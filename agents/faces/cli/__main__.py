@@ -1,0 +1,5 @@
+"""``python -m agents.faces.cli`` is the command ``gossamer``."""
+
+from agents.faces.cli import main
+
+main()

@@ -1,0 +1,277 @@
+"""The commands, one short function each; what they do stands in the modules that they call."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from agents.faces.cli.common import (
+    EXIT_FAILED,
+    AsJson,
+    KeptState,
+    State,
+    Timeout,
+    fetch,
+    guarded,
+    with_agent,
+)
+from agents.faces.cli.meshes import mesh_app
+from agents.faces.show import ASK_TIMEOUT_S, print_json
+from agents.views import EndpointView, NameView
+from mesh.core.names import check_pattern, parse_address
+
+app = typer.Typer(
+    name="gossamer",
+    help="A peer-to-peer mesh of small language models.\n\n"
+    "Begin with:  gossamer demo\n\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(mesh_app, name="mesh")
+
+
+class ReachName(enum.StrEnum):
+    """How far a question may travel."""
+
+    NODE = "node"
+    GROUP = "group"
+    MESH = "mesh"
+    CLOUD = "cloud"
+
+
+def _example(*lines: str) -> str:
+    return "\n\n".join(f"Example:  {line}" for line in lines)
+
+
+@app.command(epilog=_example("gossamer demo", 'gossamer demo --once "What is 48 * 27?" --json'))
+def demo(
+    once: Annotated[
+        str | None,
+        typer.Option("--once", metavar="QUESTION", help="Ask one question and leave."),
+    ] = None,
+    nodes: Annotated[int, typer.Option("--nodes", min=2, max=16, help="How many agents.")] = 4,
+    state: KeptState = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a mesh of agents on this machine and ask it. Ctrl-C or /quit ends all of them."""
+    with guarded(as_json):
+        from agents.faces import demo as demonstration
+
+        code = demonstration.run(once=once, as_json=as_json, nodes=nodes, state=state)
+    raise typer.Exit(code)
+
+
+@app.command(epilog=_example("gossamer up --config gossamer.toml"))
+def up(
+    config: Annotated[
+        Path,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="The agent's configuration.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ],
+    state: KeptState = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run one agent of a mesh until it is stopped."""
+    with guarded(as_json):
+        from agents.faces import up as running
+
+        code = running.run(config, state=state, as_json=as_json)
+    raise typer.Exit(code)
+
+
+@app.command(
+    epilog=_example(
+        'gossamer ask "What is 48 * 27?"',
+        'gossamer ask "What is a mesh?" --reach node --json',
+        "gossamer ask  (without a question, on a terminal, it opens a prompt)",
+    )
+)
+def ask(
+    question: Annotated[
+        str | None, typer.Argument(help="The question; without one, a prompt.", show_default=False)
+    ] = None,
+    reach: Annotated[
+        ReachName, typer.Option("--reach", help="How far the question may travel.")
+    ] = ReachName.MESH,
+    timeout: Timeout = ASK_TIMEOUT_S,
+    state: State = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask the mesh; the right expert answers, and its route is shown."""
+    with guarded(as_json):
+        if question is None and not sys.stdin.isatty():
+            question = sys.stdin.read()
+        if question is not None and not question.strip():
+            raise typer.BadParameter("the question is empty")
+        if question is None:
+            from agents.faces.prompt import interact
+
+            code = with_agent(
+                state, lambda client: interact(client, timeout_s=timeout, reach=reach.value)
+            )
+        else:
+            from agents.faces.cli import talk
+
+            code = with_agent(
+                state,
+                lambda client: talk.ask(client, question, reach.value, timeout, as_json=as_json),
+            )
+    raise typer.Exit(code)
+
+
+@app.command(epilog=_example("gossamer peers", "gossamer peers --json"))
+def peers(state: State = None, as_json: AsJson = False) -> None:
+    """Show who is in the mesh, how they are and what they offer."""
+    with guarded(as_json):
+        found = fetch(state, "peers")
+        if as_json:
+            print_json(found)
+            return
+        from agents.faces.show import show_peers
+
+        show_peers(found)
+
+
+@app.command(epilog=_example("gossamer names", "gossamer names 'knowledge.gpt/**'"))
+def names(
+    pattern: Annotated[
+        str | None,
+        typer.Argument(help="Only names like this: * is one segment, ** any.", show_default=False),
+    ] = None,
+    state: State = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the names that the mesh offers, and who offers them."""
+    with guarded(as_json):
+        args = {"pattern": check_pattern(pattern)} if pattern else {}
+        found = fetch(state, "names", args)
+        if as_json:
+            print_json(found)
+            return
+        from agents.faces.sheets import console, names_sheet, show_sheet
+
+        show_sheet(names_sheet(msgspec.convert(found, list[NameView])), console())
+
+
+@app.command(epilog=_example("gossamer resolve knowledge.gpt/arithmetic"))
+def resolve(
+    name: Annotated[str, typer.Argument(help="A name, or name@node.", show_default=False)],
+    state: State = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which nodes would answer a name, best first, and by which rule."""
+    with guarded(as_json):
+        parse_address(name)
+        found = fetch(state, "resolve", {"name": name})
+        if as_json:
+            print_json(found)
+            return
+        from agents.faces.sheets import console, endpoints_sheet, printable, show_sheet
+
+        out = console()
+        show_sheet(endpoints_sheet(msgspec.convert(found["endpoints"], list[EndpointView])), out)
+        if decision := found.get("decision"):
+            text = decision if isinstance(decision, str) else msgspec.json.encode(decision).decode()
+            console(stderr=True).print(printable(text), style="dim", soft_wrap=True)
+
+
+@app.command(
+    epilog=_example(
+        'gossamer call knowledge.gpt/arithmetic "What is 48 * 27?"',
+        'gossamer call knowledge.gpt/arithmetic@oak "7 + 5" --json',
+        "gossamer call data.gpt/room/raw --count 10",
+    )
+)
+def call(
+    name: Annotated[str, typer.Argument(help="A name, or name@node.", show_default=False)],
+    body: Annotated[
+        str | None,
+        typer.Argument(help="The text; without it, standard input.", show_default=False),
+    ] = None,
+    count: Annotated[
+        int, typer.Option("--count", min=0, help="Leave after so many messages (0: never).")
+    ] = 0,
+    timeout: Timeout = ASK_TIMEOUT_S,
+    state: State = None,
+    as_json: AsJson = False,
+) -> None:
+    """Call one name directly, without planning; for data it prints messages as they come."""
+    with guarded(as_json):
+        from agents.faces.cli import talk
+
+        parse_address(name)
+        if body is None:
+            body = "" if sys.stdin.isatty() else sys.stdin.read()
+        options = talk.CallOptions(name, body, timeout, count)
+        code = with_agent(state, lambda client: talk.call(client, options, as_json=as_json))
+    raise typer.Exit(code)
+
+
+@app.command(epilog=_example("gossamer status", "gossamer status --json"))
+def status(state: State = None, as_json: AsJson = False) -> None:
+    """Show the agent itself: its name, mesh, age, and everything that it counts."""
+    with guarded(as_json):
+        found: dict[str, Any] = fetch(state, "status")
+        if as_json:
+            print_json(found)
+            return
+        from agents.faces.sheets import Sheet, console, show_sheet
+
+        counters = found.pop("counters", {})
+        rows = [(key, _plainly(value)) for key, value in {**found, **counters}.items()]
+        show_sheet(Sheet(("WHAT", "VALUE"), [row for row in rows if row[1]]), console())
+
+
+def _plainly(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+@app.command(epilog=_example("gossamer doctor", "gossamer doctor --json"))
+def doctor(state: State = None, as_json: AsJson = False) -> None:
+    """Say what this machine has, what is missing and what to do about it."""
+    with guarded(as_json):
+        from agents.boards.doctor import examine, healthy
+        from agents.faces.sheets import checks_sheet, console, printable, show_sheet
+
+        checks = examine(state)
+        if as_json:
+            print_json({"ok": healthy(checks), "checks": checks})
+        else:
+            out = console()
+            show_sheet(checks_sheet((c.name, c.status, c.value) for c in checks), out)
+            for check in checks:
+                if check.advice:
+                    out.print(printable(f"{check.name}: {check.advice}"), soft_wrap=True)
+    raise typer.Exit(0 if healthy(checks) else EXIT_FAILED)
+
+
+@app.command(epilog=_example("gossamer version"))
+def version(as_json: AsJson = False) -> None:
+    """Show the version of Gossamer and of what it stands on."""
+    with guarded(as_json):
+        import platform
+
+        from agents.faces.control import version as own
+        from mesh.core.wire import VERSION
+
+        found = {"gossamer": own(), "wire": VERSION, "python": platform.python_version()}
+        if as_json:
+            print_json(found)
+            return
+        sys.stdout.write("".join(f"{key} {value}\n" for key, value in found.items()))

@@ -1,0 +1,90 @@
+"""``gossamer mesh``: making a mesh and the identities of its nodes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from agents.faces.cli.common import AsJson, guarded
+from agents.faces.show import print_json
+
+mesh_app = typer.Typer(
+    help="Make a mesh of your own and the identities of its nodes.", no_args_is_help=True
+)
+
+Owner = Annotated[
+    Path,
+    typer.Argument(help="The owner's directory: it holds the mesh's key.", show_default=False),
+]
+
+
+def _many(option: str, metavar: str, text: str) -> Any:
+    return typer.Option(option, metavar=metavar, help=f"{text} (may be repeated).")
+
+
+@mesh_app.command("create", epilog="Example:  gossamer mesh create ./home-mesh home")
+def create(
+    owner: Owner,
+    name: Annotated[str, typer.Argument(help="The mesh's name.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Make a mesh: its authority, whose key stays on this machine."""
+    with guarded(as_json):
+        from agents.faces import meshes
+
+        made = meshes.create(owner, name)
+        _tell(made, as_json, f"Mesh {name} is made. Its key is in {owner}: keep it private.")
+
+
+@mesh_app.command(
+    "add",
+    epilog="Example:  gossamer mesh add ./home-mesh kitchen ./kitchen "
+    "--advertise 192.168.1.20 --model builtin:arithmetic",
+)
+def add(
+    owner: Owner,
+    name: Annotated[str, typer.Argument(help="The node's name.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="The node's new directory.", show_default=False)],
+    groups: Annotated[list[str] | None, _many("--group", "GROUP", "A group it belongs to")] = None,
+    publish: Annotated[
+        list[str] | None, _many("--publish", "PATTERN", "Names that it may offer")
+    ] = None,
+    models: Annotated[
+        list[str] | None, _many("--model", "GGUF", "A model: builtin:NAME or a file")
+    ] = None,
+    seeds: Annotated[list[str] | None, _many("--seed", "SEED", "Where to find a member")] = None,
+    advertise: Annotated[
+        str, typer.Option("--advertise", metavar="ADDRESS", help="What other machines dial.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a node's directory: keys, certificate, configuration. Copy it to its machine."""
+    with guarded(as_json):
+        from agents.faces import meshes
+
+        made = meshes.add(
+            owner,
+            name,
+            output,
+            groups=tuple(groups or ()),
+            publish=tuple(publish or ()),
+            models=tuple(models or ()),
+            seeds=tuple(seeds or ()),
+            advertise=advertise,
+        )
+        _tell(
+            made,
+            as_json,
+            f"Node {name} is made. Copy {output} to its machine and start it there: "
+            "gossamer up --config agent.toml",
+        )
+
+
+def _tell(made: dict[str, Any], as_json: bool, line: str) -> None:
+    if as_json:
+        print_json(made)
+    else:
+        sys.stdout.write(line + "\n")
