@@ -22,8 +22,6 @@ MAX_STOP_CHARS = 256
 class Engine(Protocol):
     """What the worker's loop needs."""
 
-    features: list[str]
-
     def ready(self) -> protocol.Ready:
         """What was loaded."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mesh.core.errors import (
     Cancelled,
     DeadlineExceeded,
+    FrameTooLarge,
     GossamerError,
     ModelError,
     Rejected,
@@ -41,6 +42,7 @@ _BY_CODE: dict[str, type[GossamerError]] = {
         Cancelled,
         Rejected,
         WireError,
+        FrameTooLarge,
     )
 }
 

@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.intp]
 
 TOP_K = 5  # as in the released script of LogTokU
-_GROUP = 512  # columns whose maximum is taken first: a top-K of 150,000 logits in 0.1 ms
+_GROUP = 128  # columns whose maximum is taken first; one partition of all takes three times as long
 
 
 def top(logits: Floats, k: int) -> Ints:
@@ -97,7 +97,8 @@ def measure(logits: Floats, *, shift: float, k: int = TOP_K) -> Rows:
     alpha_0 = alpha.sum(axis=1)
     epistemic = width / (alpha_0 + width)
     share = alpha / np.maximum(alpha_0, 1e-9)[:, None]
-    aleatoric = -(share * (digamma(alpha + 1) - digamma(alpha_0 + 1)[:, None])).sum(axis=1)
+    psi = digamma(np.column_stack([alpha, alpha_0]) + 1)
+    aleatoric = -(share * (psi[:, :-1] - psi[:, -1:])).sum(axis=1)
     return Rows(
         logits=logits,
         best=best,

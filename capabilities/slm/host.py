@@ -62,6 +62,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     running: int = 0
     waiting: int = 0
     rss_bytes: int = 0
+    unreadable: int = 0  # messages of the worker that were no messages, ignored
 
     @property
     def healthy(self) -> bool:
@@ -123,6 +124,7 @@ class ModelHost:
             steps=pulse.steps,
             running=pulse.running,
             waiting=pulse.waiting,
+            unreadable=worker.unreadable if worker else 0,
             rss_bytes=pulse.rss_bytes or (self._ready.rss_bytes if self._ready else 0),
         )
 

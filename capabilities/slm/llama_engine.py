@@ -29,6 +29,7 @@ from mesh.core.records import ModelInfo
 
 THINKING = (("<|think|>", "<|/think|>"), ("<think>", "</think>"))
 DEFAULT_CONTEXT = 4096
+LONGEST_TOKEN_CHARS = 64  # words of text stay far below; only runs of spaces come near
 TRIAL_STEPS = 8  # single-token steps that measure the decode rate
 TRIAL_S = 1.0  # and the time after which a slow machine has shown enough
 TRIAL_TEXT = "The quick brown fox jumps over the lazy dog. 12 + 30 = 42."
@@ -58,8 +59,6 @@ class Run:
 
 class LlamaEngine:
     """Runs one GGUF model."""
-
-    features = ["generate", "embed", "state", "tokenize"]  # noqa: RUF012 - a constant
 
     def __init__(
         self,
@@ -98,8 +97,6 @@ class LlamaEngine:
             max_waiting=settings.max_waiting,
         )
         self._generates = self._context.has_memory
-        if not self._generates:
-            self.features = ["embed", "tokenize"]
         self._runs: dict[int, Run] = {}
         self._embedder = Embedder(
             self._model, threads=self._threads, max_waiting=settings.max_waiting
@@ -130,7 +127,7 @@ class LlamaEngine:
             slots=settings.slots,
             context_tokens=cells,
             sequence_tokens=min(trained, cells),
-            features=self.features,
+            features=["embed", "tokenize", *(["generate", "state"] if self._generates else [])],
             decode_tokens_per_s=decode,
             prefill_tokens_per_s=prefill,
             load_s=clock() - started,
@@ -212,6 +209,13 @@ class LlamaEngine:
     def _prompt(self, request: Generate) -> list[int]:
         vocab = self._model.vocab
         text = self._chat.render(request.messages)
+        room = self._batcher.sequence
+        if len(text) > room * LONGEST_TOKEN_CHARS:
+            # Some tokenizers recurse per character; what cannot fit never reaches them.
+            raise ContextFull(
+                f"the prompt has {len(text)} characters and the context holds {room} tokens",
+                hint="shorten the prompt",
+            )
         tokens = vocab.tokenize(text, special=True)
         if vocab.adds_bos and tokens[:1] != [vocab.bos]:
             tokens.insert(0, vocab.bos)

@@ -39,8 +39,6 @@ class _Run:
 class PacedEngine:
     """Serves Submit at the pace of a :class:`~capabilities.slm.protocol.Paced`."""
 
-    features = ["generate"]  # noqa: RUF012 - a constant
-
     def __init__(
         self,
         pace: protocol.Paced,
@@ -79,7 +77,7 @@ class PacedEngine:
             slots=self._settings.slots,
             context_tokens=self._batcher.cells,
             sequence_tokens=pace.context_tokens,
-            features=self.features,
+            features=["generate"],
             decode_tokens_per_s=1 / pace.token_s if pace.token_s > 0 else 0.0,
             prefill_tokens_per_s=1 / pace.prompt_token_s if pace.prompt_token_s > 0 else 0.0,
         )

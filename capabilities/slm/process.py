@@ -105,7 +105,7 @@ class WorkerProcess:
         self._because = ""
         self.died: WorkerDied | None = None
         self.ended = asyncio.Event()
-        self.unknown = 0  # replies that this side could not read, ignored
+        self.unreadable = 0  # replies that are no messages, ignored
         self.pulse = protocol.Pong(nonce=0)
         self.heard_at = 0.0  # event loop time of the last bytes from it
 
@@ -247,7 +247,7 @@ class WorkerProcess:
                     try:
                         self._dispatch(protocol.decode_reply(body))
                     except protocol.Undecodable:
-                        self.unknown += 1
+                        self.unreadable += 1
         except WireError as error:
             self._because = f"the model worker sent what is no message ({error.message})"
         except OSError:

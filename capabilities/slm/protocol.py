@@ -29,7 +29,8 @@ VERSION = 1
 # tokens is about 50 MB, the largest thing that legitimately travels.
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_EMBED_TEXTS = 256  # one Embed runs between two decode steps; more would stall the streams
-MAX_FORWARD_TOKENS = 4096
+MAX_SLOTS = 256  # of llama.cpp (LLAMA_MAX_SEQ)
+MIN_SLOT_TOKENS = 16  # below it no template with a question fits
 PREFIX_BYTES = 4
 LOAD_ID = 0  # the id of what concerns the worker as a whole; requests count from 1
 
@@ -87,6 +88,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     use_extra_bufts: bool = True
     # Pass everything that llama.cpp says to stderr, not only warnings.
     verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.slots <= MAX_SLOTS:
+            raise ValueError(f"slots must be 1 to {MAX_SLOTS}, not {self.slots}")
+        if self.context_tokens < 0 or 0 < self.context_tokens < self.slots * MIN_SLOT_TOKENS:
+            raise ValueError(
+                f"context_tokens must be 0 or at least {MIN_SLOT_TOKENS} for each slot"
+            )
+        if self.batch_tokens < 1 or self.prefill_chunk < 1:
+            raise ValueError("batch_tokens and prefill_chunk must be at least 1")
+        if self.threads < 0 or self.max_waiting < 0:
+            raise ValueError("threads and max_waiting must not be negative")
 
 
 class Paced(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,6 +65,11 @@ def test_a_template_that_fails_is_one_clear_error(template: str) -> None:
     assert "\n" not in caught.value.message
 
 
+def test_a_training_mark_in_a_template_is_passed_through() -> None:
+    template = "{% generation %}{{ messages[0].content }}{% endgeneration %}!"
+    assert prompt(template).render([Message("user", "hi")]) == "hi!"
+
+
 def test_no_messages_are_a_bad_request() -> None:
     with pytest.raises(BadRequest):
         prompt().render([])

@@ -327,6 +327,28 @@ def test_a_load_that_takes_too_long_is_given_up(spoken: Path) -> None:
     run(main())
 
 
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [(b"\xff\xff\xff\xff", "what is no message"), (b"\0\0\0\3abc", "closed its socket")],
+)
+def test_a_worker_that_talks_nonsense_is_ended_and_its_requests_are_told(
+    sent: bytes, told: str
+) -> None:
+    async def main() -> None:
+        worker = await WorkerProcess.spawn()
+        channel = worker.open_channel()
+        stream = asyncio.StreamReader()
+        stream.feed_data(sent)
+        stream.feed_eof()
+        await worker._read(stream)
+        with pytest.raises(ModelError, match=told):
+            await channel.next(asyncio.get_running_loop().time() + LONG_S)
+        assert worker.unreadable == (told == "closed its socket")
+        await worker.reap()
+
+    run(main())
+
+
 def test_the_telling_line_of_stderr_is_found() -> None:
     assert last_words("a\nGGML_ASSERT(x) failed\n  File y, line 3\n") == "GGML_ASSERT(x) failed"
     assert last_words("one\ntwo\n") == "two"

@@ -216,6 +216,15 @@ def test_an_overfull_prompt_fails_alone(drive: Drive, endless: Path) -> None:
     assert {it.done(key).text for key in (1, 2, 3)} == {"abc abc "}
 
 
+def test_an_endless_prompt_never_reaches_the_tokenizer(drive: Drive, endless: Path) -> None:
+    it = drive(endless)
+    it.submit(1, "x" * 60_000)
+    it.submit(2, "x" * 70_000)
+    assert it.failure(1).code == "context_full"
+    assert "60" in it.failure(1).message
+    assert it.failure(2).code == "bad_request"
+
+
 def test_an_answer_ends_where_the_context_ends(drive: Drive, endless: Path) -> None:
     it = drive(endless)
     it.submit(1, "x" * 240, max_tokens=500)

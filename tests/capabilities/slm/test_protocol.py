@@ -116,3 +116,18 @@ def test_a_frame_above_the_limit_is_refused_before_it_is_read() -> None:
     huge = protocol.Tokenize(id=1, text="x" * (protocol.MAX_FRAME_BYTES + 1))
     with pytest.raises(FrameTooLarge):
         protocol.frame(huge)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"slots": 0},
+        {"slots": 999},
+        {"context_tokens": 20},
+        {"batch_tokens": 0},
+        {"threads": -1},
+    ],
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        protocol.Settings(**wrong)
