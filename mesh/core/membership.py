@@ -14,72 +14,19 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import deque
 
 from mesh.core.clock import Now
 from mesh.core.effects import Send
-from mesh.core.events import Event, PeerState, StateChanged
+from mesh.core.events import PeerState
 from mesh.core.identity import LocalIdentity, Member, Signed
 from mesh.core.membership_config import MembershipConfig
+from mesh.core.peers import MAX_ACCUSERS, Cause, Peer, Peers
 from mesh.core.probing import Probe, Probes, RoundTrip
 from mesh.core.statements import Statement, Word, check_ack, sign_ack, state, verify_statement
 from mesh.core.wire import Ack, Ping, PingRequest, RelayedAck
 
-
-class Cause:
-    """Why a peer's state may change."""
-
-    HEARD = "it answered this node's probe"
-    REFUTED = "it spoke for itself"
-    ACCUSED = "it does not answer"
-    TIMED_OUT = "it did not refute in time"
-    LEFT = "it said that it leaves"
-
-
-_S = PeerState
-# Everything that moves a peer from state to state is in this table; what is not here, stays.
-# One's own probe does not bring back the departed: only their own later word does.
-TRANSITIONS: dict[tuple[PeerState, str], PeerState] = {
-    (_S.UNKNOWN, Cause.HEARD): _S.ALIVE,
-    (_S.UNKNOWN, Cause.REFUTED): _S.ALIVE,
-    (_S.UNKNOWN, Cause.ACCUSED): _S.SUSPECT,
-    (_S.UNKNOWN, Cause.LEFT): _S.DEPARTED,
-    (_S.ALIVE, Cause.ACCUSED): _S.SUSPECT,
-    (_S.ALIVE, Cause.LEFT): _S.DEPARTED,
-    (_S.SUSPECT, Cause.HEARD): _S.ALIVE,
-    (_S.SUSPECT, Cause.REFUTED): _S.ALIVE,
-    (_S.SUSPECT, Cause.TIMED_OUT): _S.DEAD,
-    (_S.SUSPECT, Cause.LEFT): _S.DEPARTED,
-    (_S.DEAD, Cause.HEARD): _S.ALIVE,
-    (_S.DEAD, Cause.REFUTED): _S.ALIVE,
-    (_S.DEAD, Cause.LEFT): _S.DEPARTED,
-    (_S.DEPARTED, Cause.REFUTED): _S.ALIVE,
-}
-
-PRESENT = frozenset({_S.ALIVE, _S.SUSPECT, _S.UNKNOWN})  # probed in turn, told of news
 MAX_UNAWARE = 64  # accusers of an earlier life of this node, to be told of its present one
-MAX_ACCUSERS = 16  # kept per subject: a crowd of accusers must not fill the memory
-
-
-@dataclass(slots=True)
-class Peer:
-    """What this node holds of another."""
-
-    node: bytes
-    member: Member
-    state: PeerState
-    life: tuple[int, int] = (0, 0)  # incarnation, refutations since
-    accusers: dict[bytes, Signed] = field(default_factory=dict)  # of this life
-    discounted: int = 0  # accusers whose word this node's own probe has outweighed since
-    own_failed: bool = False
-    suspected_at: float = 0.0
-    verdict_at: float = math.inf
-    round_trip: RoundTrip = field(default_factory=RoundTrip)
-    silence_s: float = 0.0  # the longest silence lately after which it answered
-    silence_at: float = 0.0
-    reprobe_at: float = math.inf
 
 
 class Membership:
@@ -100,12 +47,13 @@ class Membership:
         self.config = config
         self._rng = rng
         self.life = (incarnation, 0)
-        self.peers: dict[bytes, Peer] = {}
-        self.present: list[bytes] = []  # the ids of those in PRESENT, in no order
-        self._place: dict[bytes, int] = {}
-        self._suspects: dict[bytes, Peer] = {}
-        self._gone: deque[bytes] = deque()  # the dead, asked now and then whether they are back
-        self._turn: list[bytes] = []
+        self._peers = Peers(rng)
+        self.peers = self._peers.all
+        self.present = self._peers.present
+        self.some = self._peers.some
+        self.events = self._peers.events
+        self.counters = self._peers.counters
+        self._anyone = RoundTrip()  # over all peers: what to expect of one never measured
         self._probes = Probes(config, rng)
         self.health = 0  # Lifeguard's local health multiplier, 0 is well
         self._next_probe = -math.inf
@@ -117,8 +65,6 @@ class Membership:
         self.unaware: deque[tuple[bytes, int]] = deque(maxlen=MAX_UNAWARE)
         self._leaving = False
         self.news: deque[Signed] = deque()  # statements to spread
-        self.events: deque[Event] = deque()
-        self.counters: Counter[str] = Counter()
 
     # -- members -----------------------------------------------------------------------
 
@@ -130,23 +76,14 @@ class Membership:
         if peer is not None:
             peer.member = member
             return
-        first = PeerState.ALIVE if heard else PeerState.UNKNOWN
-        self.peers[member.node] = Peer(member.node, member, first)
-        self._list(member.node)
-        # It comes at a random place into the round that is under way.
-        self._turn.insert(self._rng.randrange(len(self._turn) + 1), member.node)
-        self.events.append(
-            StateChanged(member.node, member.name, PeerState.UNKNOWN, first, "it became known")
-        )
+        self._peers.add(member, PeerState.ALIVE if heard else PeerState.UNKNOWN)
         if self._next_probe == -math.inf:
             self._next_probe = now.mono + self._rng.random() * self.config.probe_period_s
 
     def remove(self, node: bytes) -> None:
         """Forget a node altogether."""
-        if self.peers.pop(node, None) is not None:
-            self._unlist(node)
-            self._suspects.pop(node, None)
-            self._probes.drop(node)
+        self._peers.remove(node)
+        self._probes.drop(node)
 
     def state(self, node: bytes) -> PeerState:
         """The state of a node; this node itself is alive, a stranger unknown."""
@@ -155,71 +92,34 @@ class Membership:
         peer = self.peers.get(node)
         return peer.state if peer else PeerState.UNKNOWN
 
-    def some(self, count: int, without: Iterable[bytes] = ()) -> list[bytes]:
-        """Up to ``count`` present peers at random."""
-        shunned = set(without)
-        picks = self._rng.sample(self.present, min(len(self.present), count + len(shunned)))
-        return [node for node in picks if node not in shunned][:count]
-
-    def a_gone_one(self) -> bytes | None:
-        """A dead node, in turn: split meshes heal because each side keeps asking."""
-        for _ in range(len(self._gone)):
-            node = self._gone.popleft()
-            peer = self.peers.get(node)
-            if peer is not None and peer.state is PeerState.DEAD:
-                self._gone.append(node)
-                return node
-        return None
-
-    def _list(self, node: bytes) -> None:
-        if node not in self._place:
-            self._place[node] = len(self.present)
-            self.present.append(node)
-
-    def _unlist(self, node: bytes) -> None:
-        place = self._place.pop(node, None)
-        if place is None:
-            return
-        last = self.present.pop()
-        if last != node:
-            self.present[place] = last
-            self._place[last] = place
-
-    def _move(self, peer: Peer, cause: str) -> bool:
-        new = TRANSITIONS.get((peer.state, cause))
-        if new is None or new is peer.state:
-            return False
-        old, peer.state = peer.state, new
-        if new in PRESENT:
-            self._list(peer.node)
-        else:
-            self._unlist(peer.node)
-        if new is PeerState.SUSPECT:
-            self._suspects[peer.node] = peer
-        else:
-            self._suspects.pop(peer.node, None)
-            peer.verdict_at = peer.reprobe_at = math.inf
-        if new is PeerState.DEAD:
-            self._gone.append(peer.node)
-        if new is PeerState.ALIVE:
-            self._turn.append(peer.node)
-        self.counters[f"became_{new.name.lower()}"] += 1
-        self.events.append(StateChanged(peer.node, peer.member.name, old, new, cause))
-        return True
-
     # -- probing -----------------------------------------------------------------------
 
+    def link_lost(self, node: bytes, now: Now) -> list[Send]:
+        """The link to a peer broke: ask at once. A stalled process does not reset its links,
+        one that ended does, so if it does not answer either, that is soon decided."""
+        peer = self.peers.get(node)
+        if peer is None:
+            return []
+        peer.link_broke = True
+        return self.look_now(node, now)
+
     def look_now(self, node: bytes, now: Now) -> list[Send]:
-        """Probe a node out of turn: its link broke, or somebody accuses it."""
+        """Probe a node out of turn: somebody accuses it."""
         peer = self.peers.get(node)
         if peer is None or self._probes.pending(node) or self._leaving:
             return []
         return self._probe(peer, now)
 
     def _probe(self, peer: Peer, now: Now) -> list[Send]:
-        timeout = peer.round_trip.timeout(self.config) * (self.health + 1)
+        timeout = self._timeout(peer) * (self.health + 1)
         probe = self._probes.begin(peer.node, timeout, now)
         return [Send(peer.node, self._ping(peer, probe))]
+
+    def _timeout(self, peer: Peer) -> float:
+        """Of a peer never measured as much is expected as of all, with some patience."""
+        if peer.round_trip.known or not self._anyone.known:
+            return peer.round_trip.timeout(self.config)
+        return 1.5 * self._anyone.timeout(self.config)
 
     def _ping(self, peer: Peer, probe: Probe, *, sign: bool = False) -> Ping:
         # Lifeguard's buddy system: a suspect hears first of all what is said of it.
@@ -254,6 +154,7 @@ class Membership:
             if len(peer.accusers) < MAX_ACCUSERS:
                 peer.accusers[me] = said
             self.news.append(said)
+        peer.accused_at = min(peer.accused_at, now.mono)
         self._suspect(peer, now)
 
     def _feel(self, delta: int) -> None:
@@ -263,16 +164,20 @@ class Membership:
         """The subject's own answer to this node's nonce: it lives, whatever others say."""
         took = now.mono - probe.started
         peer.round_trip.sample(took)
+        self._anyone.sample(took)
         if probe.failed:
             self._remember_silence(peer, took, now)
         else:
             self._feel(-1)
-        peer.own_failed = False
+        peer.own_failed = peer.link_broke = False
         peer.discounted = len(peer.accusers)
-        self._move(peer, Cause.HEARD)
+        peer.accused_at = math.inf
+        self._peers.move(peer, Cause.HEARD)
 
     def _remember_silence(self, peer: Peer, silence_s: float, now: Now) -> None:
         """A board that answers after six seconds is slow, not dead: next time it gets them."""
+        if silence_s > 3 * self.config.silence_max_s:
+            return  # that was no stall: it was cut off or switched off
         peer.silence_s = max(self._silence(peer, now), silence_s)
         peer.silence_at = now.mono
 
@@ -291,19 +196,20 @@ class Membership:
         return self.config.quorum
 
     def _suspect(self, peer: Peer, now: Now) -> None:
-        if self._move(peer, Cause.ACCUSED):
-            peer.suspected_at = now.mono
+        if self._peers.move(peer, Cause.ACCUSED):
             peer.reprobe_at = now.mono + self.config.probe_period_s
         if peer.state is PeerState.SUSPECT:
-            peer.verdict_at = peer.suspected_at + self._patience(peer, now)
+            peer.verdict_at = peer.accused_at + self._patience(peer, now)
 
     def _patience(self, peer: Peer, now: Now) -> float:
         """Lifeguard's dynamic suspicion: seconds from suspicion to verdict, shrinking with
         the logarithm of independent confirmations (its section IV.B)."""
         config = self.config
         mesh = len(self.peers) + 1
-        scale = max(1.0, math.log10(mesh) / 1.5)
+        scale = max(1.0, math.log10(mesh) / 2)
         low = config.suspicion_min_s * scale
+        if peer.link_broke and peer.own_failed:
+            return low * config.broken_link_factor
         low = max(low, min(config.silence_trust * self._silence(peer, now), config.silence_max_s))
         high = max(low, config.suspicion_max_s * scale)
         expected = min(config.confirmations, mesh - 2)
@@ -340,16 +246,18 @@ class Membership:
         peer = self.peers.get(node)
         if peer is None or life < peer.life:
             return
-        if peer.state is PeerState.SUSPECT and not left and life[0] == peer.life[0]:
-            self._remember_silence(peer, now.mono - peer.suspected_at, now)
+        silent = peer.state in (PeerState.SUSPECT, PeerState.DEAD)
+        if silent and not left and life[0] == peer.life[0]:
+            self._remember_silence(peer, now.mono - peer.accused_at, now)
         if life[0] > peer.life[0]:
             peer.round_trip = RoundTrip()
         peer.life = life
         peer.accusers.clear()
         peer.discounted = 0
-        peer.own_failed = False
+        peer.accused_at = math.inf
+        peer.own_failed = peer.link_broke = False
         self._probes.drop(node)
-        self._move(peer, Cause.LEFT if left else Cause.REFUTED)
+        self._peers.move(peer, Cause.LEFT if left else Cause.REFUTED)
 
     def _hear_accusation(
         self, peer: Peer, speaker: Peer, signed: Signed, said: Statement, now: Now
@@ -363,6 +271,7 @@ class Membership:
             return False, []
         verify_statement(signed, speaker.member.key, self._identity.trust)
         peer.accusers[said.by] = signed
+        peer.accused_at = min(peer.accused_at, now.mono)
         self.counters["accusations_heard"] += 1
         if peer.own_failed or self._accused(peer) >= self._quorum():
             self._suspect(peer, now)
@@ -438,7 +347,7 @@ class Membership:
         peer = self.peers.get(ask.target)
         if peer is None:
             return [Send(sender, RelayedAck(ask.seq, ask.target, ask.nonce))]
-        timeout = min(peer.round_trip.timeout(self.config), self.config.relay_wait_s) * 0.8
+        timeout = min(self._timeout(peer), self.config.relay_wait_s) * 0.8
         seq = self._probes.relay(sender, ask, timeout, now)
         if seq is None:
             self.counters["refused_relay_full"] += 1
@@ -480,9 +389,9 @@ class Membership:
                 self._failed(probe, now)
             else:
                 out += self._indirect(probe, now)
-        for peer in [p for p in self._suspects.values() if p.verdict_at <= now.mono]:
+        for peer in [p for p in self._peers.suspects.values() if p.verdict_at <= now.mono]:
             if peer.own_failed or self._accused(peer) >= self._quorum():
-                self._move(peer, Cause.TIMED_OUT)
+                self._peers.move(peer, Cause.TIMED_OUT)
             else:
                 peer.verdict_at = math.inf
         if self._refute_at <= now.mono:
@@ -499,8 +408,8 @@ class Membership:
         self.counters["overslept"] += 1
         self._feel(1)
         self._probes.postpone(slept)
-        for peer in self._suspects.values():
-            peer.suspected_at += slept
+        for peer in self._peers.suspects.values():
+            peer.accused_at += slept
             peer.verdict_at += slept
 
     def _next_probes(self, now: Now) -> list[Send]:
@@ -510,38 +419,27 @@ class Membership:
         period = self.config.probe_period_s * (self.health + 1)
         if self._next_probe <= now.mono and self.peers:
             self._next_probe = now.mono + period
-            peer = self._in_turn()
+            peer = self._peers.in_turn(self._probes.busy())
             if peer is not None:
                 out += self._probe(peer, now)
-        for peer in self._suspects.values():
+        for peer in self._peers.suspects.values():
             if peer.reprobe_at <= now.mono:
                 peer.reprobe_at = now.mono + self.config.probe_period_s
                 out += self.look_now(peer.node, now)
         if self._next_gone <= now.mono:
             self._next_gone = now.mono + self.config.dead_probe_period_s
-            gone = self.a_gone_one()
+            gone = self._peers.a_gone_one()
             if gone is not None:
-                out += self.look_now(gone, now)
+                out += self.look_now(gone.node, now)
         return out
-
-    def _in_turn(self) -> Peer | None:
-        """Round robin in random order: the longest time between two probes is bounded."""
-        for _ in range(2):
-            while self._turn:
-                peer = self.peers.get(self._turn.pop())
-                if peer is None or peer.state not in PRESENT or self._probes.pending(peer.node):
-                    continue
-                return peer
-            self._turn = self._rng.sample(self.present, len(self.present))
-        return None
 
     def next_deadline(self) -> float:
         """Monotonic seconds of the next thing due."""
         due = min(self._probes.next_deadline(), self._refute_at)
-        for peer in self._suspects.values():
+        for peer in self._peers.suspects.values():
             due = min(due, peer.verdict_at, peer.reprobe_at)
         if self._leaving or not self.peers:
             return due
-        if self._gone:
+        if self._peers.any_gone:
             due = min(due, self._next_gone)
         return min(due, self._next_probe)

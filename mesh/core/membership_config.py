@@ -36,6 +36,10 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     cover one gossip to the suspect and one back, with retransmissions. It grows with the
     logarithm of the mesh above about 30 nodes, as gossip takes longer there.
 
+    ``broken_link_factor``: suspicion lasts this part of its minimum for a node whose link to
+    this one was reset and that does not answer on a new one. A process that ended has its
+    links reset by its machine; one that stalls keeps them.
+
     ``suspicion_max_s``: the same when nobody confirms. Larger spares nodes that only this
     node cannot reach; smaller finds a crash sooner while other detectors are broken.
 
@@ -77,8 +81,9 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     probe_timeout_max_s: float = 3.0
     relays: int = 3
     relay_wait_s: float = 1.0
-    suspicion_min_s: float = 2.0
+    suspicion_min_s: float = 2.5
     suspicion_max_s: float = 6.0
+    broken_link_factor: float = 0.5
     confirmations: int = 3
     quorum: int = 3
     lookers: float = 10.0

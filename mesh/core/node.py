@@ -196,7 +196,7 @@ class NodeCore:
 
     def link_lost(self, node: bytes, now: Now) -> list[Send]:
         """The link to a node broke: a reason to probe it at once, no more."""
-        return self.membership.look_now(node, now)
+        return self.membership.link_lost(node, now)
 
     def set_profile(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mesh.core.clock import Now
@@ -93,6 +94,10 @@ class Probes:
     def pending(self, node: bytes) -> bool:
         """Whether a probe of this node is under way."""
         return node in self._open
+
+    def busy(self) -> Iterable[bytes]:
+        """The nodes that are being probed."""
+        return self._open.keys()
 
     def begin(self, node: bytes, timeout_s: float, now: Now) -> Probe:
         """A new probe, direct at first."""
