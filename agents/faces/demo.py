@@ -77,7 +77,7 @@ class Demo:
 
     def __enter__(self) -> Demo:
         # SIGTERM must take the same way out as Ctrl-C, or the agents would stay.
-        self._old_handler = signal.signal(signal.SIGTERM, _raise_interrupt)
+        self._old_handler = signal.signal(signal.SIGTERM, _exit)
         try:
             authority = create_authority(self.root / "authority", "demo")
             for node in self.nodes:
@@ -139,8 +139,9 @@ class Demo:
             shutil.rmtree(self.root, ignore_errors=True)
 
 
-def _raise_interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+def _exit(number: int, _: object) -> None:
+    # The prompt takes Ctrl-C for "stop this answer"; SIGTERM means all of it.
+    raise SystemExit(128 + number)
 
 
 def _toml(node: DemoNode, seeds: tuple[str, ...]) -> str:

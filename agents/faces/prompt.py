@@ -74,6 +74,8 @@ async def interact(
                     session.out.print()
                 return 0
             except KeyboardInterrupt:
+                if not typed:
+                    raise  # nobody is there to press it again
                 session.out.print("" if interrupted else "  (again, or Ctrl-D, to leave)")
                 if interrupted:
                     return 0

@@ -190,7 +190,8 @@ def test_demo_once_prints_one_object_and_leaves_no_process(tmp_path: Path) -> No
     assert not processes_of(folder)
 
 
-def test_an_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     folder = tmp_path / "demo"
     process = subprocess.Popen(
         [*GOSSAMER, "demo", "--state", str(folder)],
@@ -199,7 +200,7 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
         stderr=subprocess.DEVNULL,
     )
     until(lambda: len(processes_of(folder)) >= 4, "agents are starting")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.wait(60)
     _, alive = psutil.wait_procs(processes_of(folder), timeout=30)
     assert not alive
