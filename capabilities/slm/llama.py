@@ -8,6 +8,7 @@ It decides nothing. Importing it costs about 30 MB, so only a worker process doe
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,28 @@ class Model:
         return bool(lib.llama_model_has_encoder(self.pointer))
 
 
+# Many BPE vocabularies split text with std::regex, which recurses for every character of a
+# match: one word of 30,000 letters overflows the stack and takes the process with it.
+MAX_RUN_CHARS = 2000
+_LONG_RUN = re.compile(rf"\S{{{MAX_RUN_CHARS}}}|\s{{{MAX_RUN_CHARS}}}")
+
+
+def cut_runs(text: str, controls: Sequence[str]) -> list[str]:
+    """Pieces of a text in which no run of letters or of spaces is longer than is safe.
+
+    No cut goes through one of ``controls``; all other text may be cut, since such a run is no
+    language. Joined, the pieces are the text.
+    """
+    names = sorted(filter(None, controls), key=len, reverse=True)
+    parts = re.split("(" + "|".join(map(re.escape, names)) + ")", text) if names else [text]
+    pieces: list[str] = []
+    for i, part in enumerate(parts):
+        whole = i % 2 == 1 or not _LONG_RUN.search(part)
+        size = max(1, len(part)) if whole else MAX_RUN_CHARS
+        pieces += [part[at : at + size] for at in range(0, len(part), size)]
+    return pieces
+
+
 class Vocab:
     """Tokens and texts."""
 
@@ -97,6 +120,8 @@ class Vocab:
         self.size = int(lib.llama_vocab_n_tokens(pointer))
         self._pieces: dict[int, bytes] = {}
         self._buffer = ctypes.create_string_buffer(512)
+        self._splits = int(lib.llama_vocab_type(pointer)) == lib.LLAMA_VOCAB_TYPE_BPE
+        self.controls = [self.name(token) for token in range(self.size) if self.is_control(token)]
 
     def tokenize(self, text: str, *, special: bool, add_special: bool = False) -> list[int]:
         """The tokens of a text.
@@ -104,6 +129,15 @@ class Vocab:
         ``special`` reads control tokens in it; ``add_special`` adds what the model wants around
         a text (a beginning token, as a rule).
         """
+        if self._splits and _LONG_RUN.search(text):
+            pieces = cut_runs(text, self.controls if special else [])
+            tokens: list[int] = []
+            for i, piece in enumerate(pieces):
+                tokens += self._tokenize(piece, special, add_special and i == 0)
+            return tokens
+        return self._tokenize(text, special, add_special)
+
+    def _tokenize(self, text: str, special: bool, add_special: bool) -> list[int]:
         data = text.encode("utf-8", "replace")
         room = len(data) + 8
         while True:

@@ -108,7 +108,7 @@ class LlamaEngine:
             self._model.chat_template,
             bos=vocab.name(vocab.bos) if vocab.bos >= 0 else "",
             eos=vocab.name(vocab.eos) if vocab.eos >= 0 else "",
-            control=self._control_texts(),
+            control=[*vocab.controls, *map(vocab.name, self._opens | self._closes)],
         )
         self._info = ModelInfo(
             name=head.text("general.name") or path.stem,
@@ -186,6 +186,8 @@ class LlamaEngine:
             raise BadRequest("the sequence state was computed by another model")
         now = self._clock()
         prompt = self._prompt(request)
+        marks = [token for token in prompt if token in self._opens or token in self._closes]
+        text = TextStream(list(request.stop), thinking=bool(marks) and marks[-1] in self._opens)
         job = self._batcher.submit(
             command.id,
             len(prompt),
@@ -193,25 +195,26 @@ class LlamaEngine:
             priority=command.priority,
             deadline=now + command.timeout_s if command.timeout_s > 0 else float("inf"),
         )
-        sampler = llama.Sampler(
-            self._model.vocab.size,
-            temperature=request.temperature,
-            top_k=request.top_k,
-            top_p=request.top_p,
-            min_p=request.min_p,
-            repeat_penalty=request.repeat_penalty,
-            seed=request.seed,
-        )
-        marks = [token for token in prompt if token in self._opens or token in self._closes]
-        text = TextStream(list(request.stop), thinking=bool(marks) and marks[-1] in self._opens)
+        try:
+            sampler = llama.Sampler(
+                self._model.vocab.size,
+                temperature=request.temperature,
+                top_k=request.top_k,
+                top_p=request.top_p,
+                min_p=request.min_p,
+                repeat_penalty=request.repeat_penalty,
+                seed=request.seed,
+            )
+        except BaseException:
+            self._batcher.leave(command.id)
+            raise
         self._runs[command.id] = Run(command, job, prompt, sampler, text, now)
 
     def _prompt(self, request: Generate) -> list[int]:
         vocab = self._model.vocab
         text = self._chat.render(request.messages)
         room = self._batcher.sequence
-        if len(text) > room * LONGEST_TOKEN_CHARS:
-            # Some tokenizers recurse per character; what cannot fit never reaches them.
+        if len(text) > room * LONGEST_TOKEN_CHARS:  # it cannot fit; spare the tokenizer
             raise ContextFull(
                 f"the prompt has {len(text)} characters and the context holds {room} tokens",
                 hint="shorten the prompt",
@@ -247,11 +250,9 @@ class LlamaEngine:
         """One decode step of all running requests, or one text to embed."""
         for key in self._batcher.expired(self._clock()):
             run = self._runs[key]
-            where = (
-                "while it waited for a slot"
-                if run.job.slot == NO_SLOT
-                else (f"after {len(run.sampled)} tokens")
-            )
+            where = f"after {len(run.sampled)} tokens"
+            if run.job.slot == NO_SLOT:
+                where = "while it waited for a slot"
             self._fail(key, DeadlineExceeded(f"the deadline passed {where}"), emit)
         for job in self._batcher.join():
             self._restore(self._runs[job.key])
@@ -403,11 +404,6 @@ class LlamaEngine:
         pairs = [(find(begin), find(end)) for begin, end in THINKING]
         known = [pair for pair in pairs if -1 not in pair]
         return frozenset(p[0] for p in known), frozenset(p[1] for p in known)
-
-    def _control_texts(self) -> list[str]:
-        vocab = self._model.vocab
-        controls = [vocab.name(t) for t in range(vocab.size) if vocab.is_control(t)]
-        return controls + [vocab.name(token) for token in self._opens | self._closes]
 
     def _trial(self) -> tuple[float, float]:
         """Decode once before anybody depends on it: prompt and token rates, in tokens/s."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from capabilities.messages import Delta, Done, Generate, TokenLogprob
+from capabilities.messages import Delta, Done, Generate
 from capabilities.slm.errors import BadRequest, Unsupported
 from mesh.core.errors import FrameTooLarge, GossamerError, WireError
 from mesh.core.records import ModelInfo
@@ -319,14 +319,6 @@ AnyCommand = (
     | Shutdown
 )
 AnyReply = HelloReply | Ready | Output | Embedded | Tokens | Forwarded | State | Failed | Pong
-
-__all__ = [  # re-exported: a reader of the protocol needs no second import
-    "Delta",
-    "Done",
-    "Generate",
-    "ModelInfo",
-    "TokenLogprob",
-]
 
 
 class _Envelope(msgspec.Struct):

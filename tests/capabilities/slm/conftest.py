@@ -50,11 +50,10 @@ def write_model(
     weights: dict[str, np.ndarray],
     rng: np.random.Generator,
     scale: float,
-    arch: str = "llama",
-    template: str = TEMPLATE,
+    pre: str = "qwen2",
 ) -> Path:
     """A GGUF of the Llama architecture; matrices not given are random, or zero at scale 0."""
-    writer = gguf.GGUFWriter(str(path), arch)
+    writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name(path.stem)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(width)
@@ -66,15 +65,14 @@ def write_model(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_file_type(0)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
+    writer.add_tokenizer_pre(pre)
     writer.add_token_list(VOCABULARY)
     kinds = [gguf.TokenType.NORMAL] * (len(VOCABULARY) - len(SPECIAL))
     writer.add_token_types(kinds + [gguf.TokenType.CONTROL] * len(SPECIAL))
     writer.add_token_merges(["t h"])
     writer.add_eos_token_id(token("<|end|>"))
     writer.add_add_bos_token(False)
-    if template:
-        writer.add_chat_template(template)
+    writer.add_chat_template(TEMPLATE)
 
     def matrix(name: str, rows: int, columns: int) -> None:
         given = weights.get(name)
@@ -99,7 +97,7 @@ def write_model(
     return path
 
 
-def write_chain(path: Path, reply: list[int], *, loop: bool = False) -> Path:
+def write_chain(path: Path, reply: list[int], *, loop: bool = False, pre: str = "qwen2") -> Path:
     """A model that always answers ``reply``, or repeats it for ever.
 
     Its blocks are zero, its embeddings one-hot, and its output matrix says which token follows
@@ -116,7 +114,52 @@ def write_chain(path: Path, reply: list[int], *, loop: bool = False) -> Path:
         "output.weight": follow,
     }
     rng = np.random.default_rng(0)
-    return write_model(path, width=width, layers=1, weights=weights, rng=rng, scale=0.0)
+    return write_model(path, width=width, layers=1, weights=weights, rng=rng, scale=0.0, pre=pre)
+
+
+def write_embedder(path: Path) -> Path:
+    """A random model of the BERT architecture: it embeds and cannot generate."""
+    width, context, rng = 32, 64, np.random.default_rng(5)
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *("\u2581" + c for c in letters), *letters]
+    writer = gguf.GGUFWriter(str(path), "bert")
+    writer.add_name(path.stem)
+    writer.add_context_length(context)
+    writer.add_embedding_length(width)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(width)
+    writer.add_head_count(HEADS)
+    writer.add_layer_norm_eps(1e-5)
+    writer.add_causal_attention(False)
+    writer.add_pooling_type(gguf.PoolingType.MEAN)
+    writer.add_file_type(0)
+    writer.add_tokenizer_model("bert")
+    writer.add_token_list(words)
+    control = gguf.TokenType.CONTROL
+    writer.add_token_types([control] * 4 + [gguf.TokenType.NORMAL] * (len(words) - 4))
+    writer.add_token_type_count(2)
+    writer.add_unk_token_id(1)
+    writer.add_bos_token_id(2)
+    writer.add_sep_token_id(3)
+
+    def put(name: str, *shape: int, norm: bool = False) -> None:
+        values = np.ones(shape) if norm else rng.normal(0, 0.3, shape)
+        writer.add_tensor(name, values.astype(np.float32))
+
+    put("token_embd.weight", len(words), width)
+    put("token_types.weight", 2, width)
+    put("position_embd.weight", context, width)
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"):
+        put(f"blk.0.{name}.weight", width, width)
+        put(f"blk.0.{name}.bias", width)
+    for name in ("token_embd_norm", "blk.0.attn_output_norm", "blk.0.layer_output_norm"):
+        put(f"{name}.weight", width, norm=True)
+        put(f"{name}.bias", width)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -125,6 +168,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     write_chain(folder / "spoken.gguf", tokens("<|think|>", "hm", "<|/think|>", "naïve ok!"))
     write_chain(folder / "endless.gguf", tokens("abc "), loop=True)
+    write_chain(folder / "recursing.gguf", tokens("ok"), pre="deepseek-llm")
+    write_embedder(folder / "embedder.gguf")
     write_model(
         folder / "random.gguf",
         width=64,
@@ -152,6 +197,18 @@ def endless(models: Path) -> Path:
 def random_model(models: Path) -> Path:
     """Random weights whose answer depends on the whole prompt."""
     return models / "random.gguf"
+
+
+@pytest.fixture(scope="session")
+def recursing(models: Path) -> Path:
+    """Says "ok"; its tokenizer overflows the stack on a very long word."""
+    return models / "recursing.gguf"
+
+
+@pytest.fixture(scope="session")
+def embedder(models: Path) -> Path:
+    """Embeds and cannot generate."""
+    return models / "embedder.gguf"
 
 
 @pytest.fixture

@@ -103,6 +103,32 @@ def test_errors_of_a_request_reach_only_its_caller(endless: Path) -> None:
     run(main())
 
 
+def test_one_endless_word_does_not_take_the_model_from_the_others(recursing: Path) -> None:
+    async def main() -> None:
+        async with hosting(recursing) as host:
+            # Above 24,000 letters the native tokenizer overflows its stack.
+            for unit in ("x", " ", "1", "!", "漢"):
+                assert len(await host.tokenize(unit * 60_000)) >= 60_000
+            assert (await answer(host, ask("short"))).text == "ok"
+            assert host.health().crashes == 0
+
+    run(main())
+
+
+def test_a_model_that_only_embeds_says_so(embedder: Path) -> None:
+    async def main() -> None:
+        async with hosting(embedder) as host:
+            assert host.ready.features == ["embed", "tokenize"]
+            block = await host.embed(["a cat", "a dog", "a cat"], timeout_s=LONG_S)
+            rows = np.frombuffer(block.data, dtype="<f4").reshape(block.rows, block.width)
+            assert rows[0] == pytest.approx(rows[2])
+            assert rows[0] @ rows[1] < 0.999
+            with pytest.raises(Unsupported, match="cannot generate"):
+                await answer(host, ask())
+
+    run(main())
+
+
 def test_a_state_travels_out_and_back(random_model: Path) -> None:
     async def main() -> None:
         async with hosting(random_model) as host:
