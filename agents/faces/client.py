@@ -82,14 +82,15 @@ class ControlClient:
         for place in candidates(state):
             path = str(socket_path(place))
             try:
-                opening = asyncio.open_unix_connection(path)
-                reader, writer = await asyncio.wait_for(opening, CONNECT_S)
+                async with asyncio.timeout(CONNECT_S):
+                    reader, writer = await asyncio.open_unix_connection(path)
             except (OSError, TimeoutError):
                 continue  # left behind by an agent that was killed
             client = cls(reader, writer)
             client.state = place
             try:
-                await asyncio.wait_for(client._greet(), CONNECT_S)
+                async with asyncio.timeout(CONNECT_S):
+                    await client._greet()
             except BaseException as error:
                 await client.close()
                 if isinstance(error, TimeoutError):
@@ -178,7 +179,8 @@ class ControlClient:
     async def _write(self, line: bytes) -> None:
         try:
             self._writer.write(line)
-            await asyncio.wait_for(self._writer.drain(), CONNECT_S)
+            async with asyncio.timeout(CONNECT_S):
+                await self._writer.drain()
         except (OSError, TimeoutError):
             raise self._gone() from None
 
@@ -246,7 +248,8 @@ async def _next(
     replies: asyncio.Queue[Reply | GossamerError], silence_s: float | None
 ) -> Reply | GossamerError:
     try:
-        return await asyncio.wait_for(replies.get(), silence_s)
+        async with asyncio.timeout(silence_s):
+            return await replies.get()
     except TimeoutError:
         raise DeadlineExceeded(
             f"The agent has said nothing for {silence_s:.0f} s.",

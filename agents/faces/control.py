@@ -197,7 +197,8 @@ class _Connection:
         await asyncio.gather(*running, return_exceptions=True)
         self.writer.close()
         try:
-            await asyncio.wait_for(self.writer.wait_closed(), FLUSH_S)
+            async with asyncio.timeout(FLUSH_S):
+                await self.writer.wait_closed()
         except (OSError, TimeoutError):
             self.writer.transport.abort()
 
@@ -283,7 +284,9 @@ class _Connection:
         if not self.writer.transport.get_write_buffer_size():
             return
         try:
-            await asyncio.wait_for(self.writer.drain(), STALL_S)
+            # Not wait_for: before Python 3.12 it can swallow a cancellation.
+            async with asyncio.timeout(STALL_S):
+                await self.writer.drain()
         except TimeoutError:
             self.server.counters["stalled"] += 1
             self.writer.transport.abort()
@@ -292,8 +295,8 @@ class _Connection:
 
 async def _answers(path: Path) -> bool:
     try:
-        opening = asyncio.open_unix_connection(str(path))
-        _, writer = await asyncio.wait_for(opening, ANSWER_S)
+        async with asyncio.timeout(ANSWER_S):
+            _, writer = await asyncio.open_unix_connection(str(path))
     except (OSError, TimeoutError):
         return False
     writer.close()

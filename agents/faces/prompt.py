@@ -56,13 +56,15 @@ async def interact(
     """Read questions and show answers until /quit, Ctrl-D or a second Ctrl-C in a row.
 
     While a line is typed the event loop stands still: line editing with history wants the main
-    thread. An interrupt during an answer stops that answer alone. ``history`` is a file, by
-    default in the user's state directory. Returns 0; raises only when the agent is gone.
+    thread. An interrupt during an answer stops that answer alone; where the lines come from a
+    pipe, it ends the session. ``history`` is a file, by default in the user's state directory.
+    Returns 0; raises only when the agent is gone.
     """
-    session = _Session(client, timeout_s, reach)
-    typed = read_line is None and sys.stdin.isatty()
+    typed = read_line is not None or sys.stdin.isatty()  # a person is there, not a file
+    session = _Session(client, timeout_s, reach, typed=typed)
+    edited = typed and read_line is None
     editing = _line_editing(history or default_state() / HISTORY_FILE)
-    with editing if typed else contextlib.nullcontext(), _own_interrupts():
+    with editing if edited else contextlib.nullcontext(), _own_interrupts():
         if typed:
             session.out.print("Ask something, or type /help", style="dim")
         interrupted = False
@@ -88,8 +90,9 @@ async def interact(
 
 
 class _Session:
-    def __init__(self, client: ControlClient, timeout_s: float, reach: str) -> None:
+    def __init__(self, client: ControlClient, timeout_s: float, reach: str, *, typed: bool) -> None:
         self.client = client
+        self.typed = typed
         self.timeout_s = timeout_s
         self.reach = reach
         self.out = console()
@@ -100,6 +103,8 @@ class _Session:
         try:
             if line.startswith("/"):
                 await self._command(line)
+            elif line and not self.typed:
+                await self._ask(line)
             elif line and not await _until_interrupt(self._ask(line)):
                 self.out.print("stopped", style="dim")
         except GossamerError as error:
