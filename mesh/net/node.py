@@ -59,6 +59,7 @@ log = logging.getLogger("gossamer.mesh")
 SEED_RETRY_S = 2.0  # how often a seed that did not answer is knocked at again, at first
 SEED_RETRY_MOST_S = 30.0
 JOURNAL_EVERY_S = 5.0
+MIN_SLEEP_S = 0.001  # a core that is always due must not take the loop from everybody else
 OBSERVED_LIFE_S = 5.0  # how long load seen on a reply outweighs what gossip says
 SOFTWARE = "gossamer"
 TROUBLE_KEPT = 200  # lines kept for `gossamer status`; the counters keep the totals
@@ -117,6 +118,7 @@ class MeshNode:
         self._tasks: set[asyncio.Task[None]] = set()
         self._journal_dirty = False
         self._stopping = False
+        self._handing_on = False
         self.listeners: list[Callable[[Event], None]] = []
         self.endpoints = Endpoints()
 
@@ -408,19 +410,24 @@ class MeshNode:
         self._after()
 
     def _after(self) -> None:
-        """Whatever just happened: hand on events, and be woken in time."""
-        if self._stopping:
-            return
-        self.calls.handle(self.streams.drain_events())
-        for event in self.core.drain_events():
-            self._on_event(event)
+        """Whatever just happened: hand on events in their order, and be woken in time."""
+        if self._stopping or self._handing_on:
+            return  # what handling an event causes is handed on by the loop below
+        self._handing_on = True
+        try:
+            while events := self.streams.drain_events():
+                self.calls.handle(events)
+            for event in self.core.drain_events():
+                self._on_event(event)
+        finally:
+            self._handing_on = False
         at = self.core.next_deadline()
         if at < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = at
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(0.0, at - self.now().mono), self._tick)
+            self._timer = loop.call_later(max(MIN_SLEEP_S, at - self.now().mono), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
