@@ -1,7 +1,7 @@
 """Shows an answer while it comes: its text as it is made, then the way it took.
 
-Several steps may speak at once. One is shown live and the others wait in their order, so that
-the words of two nodes never mix on a line. In a pipe only the whole answer is written.
+Several steps may speak at once. One is shown live and the others wait in the order of the plan,
+so that the words of two nodes never mix on a line. In a pipe only the whole answer is written.
 """
 
 from __future__ import annotations
@@ -73,10 +73,11 @@ class AnswerStream:
     def __init__(self, out: Console, aside: Console) -> None:
         self._out = out
         self._aside = aside
-        self._text = LiveText(out)  # of the step in front
         self._steps: dict[int, StepView] = {}
         self._waiting: dict[int, list[tuple[str, bool]]] = {}  # pieces not yet shown
         self._front: int | None = None
+        self._text = LiveText(out)  # of the step in front
+        self._shown: dict[int, str] = {}  # what was visible of the steps before it
 
     def event(self, event: Any) -> None:
         """One event; an unknown kind, of a newer agent, is passed over."""
@@ -97,10 +98,11 @@ class AnswerStream:
 
     def finish(self, answer: AnswerView) -> None:
         """The whole answer: what of it was not shown yet, and its route."""
-        if len(answer.steps) > 1 and self._out.is_terminal:
-            self._text.end_line()
-            self._text = LiveText(self._out)  # one step's words are not the whole answer
-        self._text.finish(answer.text)
+        self._text.end_line()
+        seen = " ".join([*self._shown.values(), self._text.visible])
+        if not self._out.is_terminal or seen.split() != answer.text.split():
+            self._text.visible = ""  # parts of it are not the answer
+            self._text.finish(answer.text)
         if len(answer.steps) == 1:
             self._note(route_line(answer.steps[0]))
         elif answer.steps:
@@ -132,18 +134,27 @@ class AnswerStream:
         """Show what may be shown: the front step's pieces, then the next step's."""
         while True:
             if self._front is None:
-                if not self._waiting:
+                left = sorted((self._steps.keys() | self._waiting.keys()) - self._shown.keys())
+                if not left:
                     return
-                self._front, self._text = min(self._waiting), LiveText(self._out)
-                if len(self._steps) > 1 and (step := self._steps.get(self._front)):
-                    self._note(f"[{step.id}] {step.question or step.name}")
+                self._front = left[0]
+                self._label(self._front)
             for text, thinking in self._waiting.pop(self._front, []):
                 self._text.write(text, thinking=thinking)
             front = self._steps.get(self._front)
-            if front is None or front.status not in _OVER or len(self._steps) == 1:
+            if front is None or front.status not in _OVER:
                 return
+            if front.status != "ok" and len(self._steps) > 1:
+                self._note(route_line(front))
             self._text.end_line()
-            self._front = None
+            self._shown[self._front] = self._text.visible
+            self._text, self._front = LiveText(self._out), None
+
+    def _label(self, number: int) -> None:
+        """Say which of several steps speaks; one step alone needs no label."""
+        step = self._steps.get(number)
+        if step is not None and len(self._steps) > 1:
+            self._note(f"[{step.id}] {step.question or step.name}")
 
     def _note(self, line: str) -> None:
         self._text.end_line()

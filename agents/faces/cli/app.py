@@ -52,21 +52,23 @@ def _example(*lines: str) -> str:
     return "\n\n".join(f"Example:  {line}" for line in lines)
 
 
-@app.command(epilog=_example("gossamer demo", 'gossamer demo --once "What is 48 * 27?" --json'))
+@app.command(epilog=_example("gossamer demo", 'gossamer demo --once --json "What is 48 * 27?"'))
 def demo(
-    once: Annotated[
-        str | None,
-        typer.Option("--once", metavar="QUESTION", help="Ask one question and leave."),
+    question: Annotated[
+        str | None, typer.Argument(help="With --once: the question.", show_default=False)
     ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Ask one question and leave.")] = False,
     nodes: Annotated[int, typer.Option("--nodes", min=2, max=16, help="How many agents.")] = 4,
     state: KeptState = None,
     as_json: AsJson = False,
 ) -> None:
     """Start a mesh of agents on this machine and ask it. Ctrl-C or /quit ends all of them."""
+    if once != bool(question and question.strip()):
+        raise typer.BadParameter('one question goes with --once: gossamer demo --once "QUESTION"')
     with guarded(as_json):
         from agents.faces import demo as demonstration
 
-        code = demonstration.run(once=once, as_json=as_json, nodes=nodes, state=state)
+        code = demonstration.run(once=question, as_json=as_json, nodes=nodes, state=state)
     raise typer.Exit(code)
 
 

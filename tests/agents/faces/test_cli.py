@@ -122,6 +122,23 @@ def test_wrong_usage_ends_with_2_and_asks_nobody(agent: FakeAgent, args: list[st
     assert agent.asked == []
 
 
+@pytest.mark.parametrize(
+    "args",
+    [["--once", "What?", "--json"], ["--once", "--json", "What?"], ["--json", "What?", "--once"]],
+)
+def test_demo_takes_its_question_before_or_after_other_options(
+    monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    from agents.faces import demo
+
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(demo, "run", lambda **given: seen.update(given) or 0)
+    assert gossamer("demo", *args).exit_code == 0
+    assert seen == {"once": "What?", "as_json": True, "nodes": 4, "state": None}
+    assert gossamer("demo", "--once").exit_code == 2
+    assert gossamer("demo", "What?").exit_code == 2
+
+
 @pytest.mark.parametrize("args", [["peers"], ["names"], ["ask", "x"], ["call", NAME, "x"]])
 def test_without_an_agent_every_command_says_how_to_start_one(
     tmp_path: Path, args: list[str]

@@ -60,20 +60,42 @@ def test_thinking_is_dim_and_on_lines_of_its_own() -> None:
     assert screen.text.startswith("8*7=56\n1296\n")
 
 
-def test_the_words_of_two_steps_never_mix() -> None:
+WHOLE = AnswerView(
+    text="1296\n81", degraded=False, elapsed_s=1, steps=[STEP, OTHER], nodes=["abacus"]
+)
+
+
+def test_the_words_of_two_steps_never_mix_and_stand_in_the_order_of_the_plan() -> None:
     screen = Screen()
     screen.plan(STEP, OTHER)
     for one, two in (("12", "8"), ("96", "1")):
-        screen.say(1, one)
         screen.say(2, two)
-    screen.stream.event(step())
+        screen.say(1, one)
     screen.stream.event(step(id=2, node="tally", question=""))
-    whole = AnswerView(
-        text="1296 and 81", degraded=False, elapsed_s=1, steps=[STEP, OTHER], nodes=["abacus"]
-    )
-    screen.stream.finish(whole)
-    assert screen.text.startswith("[1] 48 * 27\n1296\n[2] 9 * 9\n81\n1296 and 81\n")
+    screen.stream.event(step())
+    screen.stream.finish(WHOLE)
+    assert screen.text.startswith("[1] 48 * 27\n1296\n[2] 9 * 9\n81\n")
+    assert screen.text.count("81") == 1, "an answer that was shown in parts is not repeated"
     assert "2 steps on abacus" in screen.text
+
+
+def test_an_answer_made_of_other_words_than_its_parts_is_shown_after_them() -> None:
+    screen = Screen()
+    screen.plan(STEP, OTHER)
+    screen.say(1, "1296")
+    screen.stream.event(step())
+    screen.say(2, "81")
+    screen.stream.event(step(id=2))
+    screen.stream.finish(msgspec.structs.replace(WHOLE, text="together 1377"))
+    assert "\n81\ntogether 1377\n" in screen.text
+
+
+def test_a_step_that_failed_says_so_and_the_next_is_shown() -> None:
+    screen = Screen()
+    screen.plan(STEP, OTHER)
+    screen.say(2, "81")
+    screen.stream.event(step(status="failed", error="nobody answers"))
+    assert "failed: nobody answers\n[2] 9 * 9\n81" in screen.text
 
 
 def test_what_a_lost_attempt_said_is_void() -> None:
