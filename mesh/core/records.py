@@ -82,12 +82,26 @@ class Device(msgspec.Struct, frozen=True, array_like=True):
     tokens_per_s: float = 0.0  # best measured rate of its models
 
 
+class Dialable(enum.IntEnum):
+    """Whether others can open a connection to a node, as far as it has found out."""
+
+    UNKNOWN = 0  # nobody has tried yet; taken for a yes
+    YES = 1
+    NO = 2  # behind NAT or a firewall, or by its configuration: it calls the others
+    SOME = 3  # some can, some cannot: mostly the neighbours behind the same NAT
+
+
 class Endpoints(msgspec.Struct, frozen=True, array_like=True):
-    """Where a node listens: ``tcp://host:port`` per lane; empty when it cannot be dialled."""
+    """Where a node listens: ``tcp://host:port`` per lane; empty when it cannot be dialled.
+
+    ``dialable`` (a :class:`Dialable`; readers take a number that they do not know for
+    unknown) is the node's own claim. It saves others the dialling, nothing more.
+    """
 
     control: str = ""
     bulk: str = ""
     admission: str = ""
+    dialable: int = Dialable.UNKNOWN
 
 
 class RecordHead(msgspec.Struct, frozen=True, array_like=True):

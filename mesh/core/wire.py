@@ -160,6 +160,31 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=8):
     incarnation: int
 
 
+class DialBack(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """Can you open a connection to me, at the addresses of my profile? (AutoNAT's question.)
+
+    It names no address: nobody can be made to dial where the asker does not itself claim,
+    over its signature, to listen."""
+
+    seq: int
+
+
+class DialOutcome(enum.IntEnum):
+    """What came of a dial-back; only the first two are evidence."""
+
+    REACHED = 0
+    UNREACHED = 1
+    DECLINED = 2  # over the rate
+
+
+class DialedBack(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """The answer to :class:`DialBack`."""
+
+    seq: int
+    outcome: int
+    reason: str = ""
+
+
 class Call(msgspec.Struct, frozen=True, array_like=True, tag=16):
     """Open a stream. ``stream`` is unique per caller; ``credit`` is how many Data may come;
     ``lane`` carries the Data. ``more`` announces body chunks as Input."""
@@ -249,6 +274,8 @@ Message = (
     | Digest
     | Want
     | Hello
+    | DialBack
+    | DialedBack
     | Call
     | Accept
     | Reject
