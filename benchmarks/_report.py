@@ -19,11 +19,15 @@ _LIBRARIES = ("gossamer-mesh", "llama-cpp-python", "numpy", "pyzmq", "msgspec", 
 
 @dataclass(frozen=True)
 class Options:
-    """`quick` asks for a short form; `out`, when given, is the folder for raw samples and plots."""
+    """`quick` asks for a short form; `out`, when given, is the folder for raw samples and plots.
+
+    `more` holds the arguments that the benchmark itself added.
+    """
 
     quick: bool
     out: Path | None
     seed: int
+    more: argparse.Namespace
 
 
 def progress(text: str) -> None:
@@ -67,7 +71,7 @@ def run(
     """Parse the command line, measure, print one JSON object last on standard output.
 
     `measure` returns the figures and, when something was measured beside them, `peers`.
-    `extend` may add arguments; it keeps what it needs of them itself.
+    `extend` may add arguments of its own.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="on one line, for programs")
@@ -77,7 +81,7 @@ def run(
     if extend:
         extend(parser)
     given = parser.parse_args()
-    options = Options(given.quick, given.out, given.seed)
+    options = Options(given.quick, given.out, given.seed, given)
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()

@@ -110,7 +110,7 @@ def file_facts(model: EmbeddedModel, loaded: Greedy) -> dict[str, Any]:
     return {"mb": round(model.path.stat().st_size / 1e6, 2), **loaded.facts()}
 
 
-def measure(options: Options, full_precision: Path | None) -> dict[str, Any]:
+def measure(options: Options) -> dict[str, Any]:
     figures: dict[str, Any] = {"files": {}}
     losses: dict[str, float] = {}
     for name, model in embedded_models().items():
@@ -124,37 +124,28 @@ def measure(options: Options, full_precision: Path | None) -> dict[str, Any]:
         progress(f"{name}: {json.dumps(figures[name])}")
         if options.out:
             (options.out / f"{name}.json").write_text(json.dumps(raw, indent=1))
-        full = full_precision / f"{name}.f32.gguf" if full_precision else None
-        if full and full.is_file():
+        full = options.more.full_precision / name / f"{name}.f32.gguf"
+        if full.is_file():
             loaded = Greedy(full)
             before, _ = FIGURES[name](loaded, options)
             loaded.close()
             losses[name] = round(before[HEADLINE[name]] - figures[name][HEADLINE[name]], 4)
         else:
-            progress(f"{name}: no {name}.f32.gguf given, quantized loss not measured")
+            progress(f"{name}: {full} is not there, quantized loss not measured")
     if losses:
         figures["quantized_loss"] = max(losses.values())
         figures["quantized_loss_by_model"] = losses
     return figures
 
 
-def main() -> None:
-    parser_options = argparse.Namespace(full_precision=None)
-
-    def extend(parser: argparse.ArgumentParser) -> None:
-        class Keep(argparse.Action):
-            def __call__(self, _p: Any, _n: Any, values: Any, _o: Any = None) -> None:
-                parser_options.full_precision = values
-
-        parser.add_argument(
-            "--full-precision",
-            type=Path,
-            action=Keep,
-            help="folder of NAME.f32.gguf, to measure what quantization costs",
-        )
-
-    run(__doc__ or "", lambda options: measure(options, parser_options.full_precision), extend)
+def extend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--full-precision",
+        type=Path,
+        default=Path(".cache/training"),
+        help="training's folder, with NAME/NAME.f32.gguf, to measure what quantization costs",
+    )
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__ or "", measure, extend)

@@ -29,6 +29,7 @@ from capabilities.slm.training.wordings import (
     SYSTEM_PROMPTS,
     TRAINING,
     dress,
+    ramble,
 )
 
 HELD_OUT_SHARE = 10  # one pair of operands in ten is never trained on
@@ -210,6 +211,8 @@ def sample(rng: random.Random) -> Example:
         if not task.held_out:
             break
     wording = rng.choice(TRAINING[task.operation]).format(a=task.left, b=task.right)
+    if rng.random() < 0.25:
+        wording = ramble(rng, wording)
     return _example(rng, task, wording, held_out=False)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capabilities.slm.training.chat import CHAT_TEMPLATE
@@ -19,6 +17,8 @@ from capabilities.slm.training.tokenizer import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import gguf
     import numpy as np
     from torch import Tensor
@@ -39,15 +39,6 @@ _BLOCK_TENSORS = {
     "up": "ffn_up",
     "down": "ffn_down",
 }
-
-
-def export_quantized(model: Llama, output: Path, *, name: str, description: str) -> None:
-    """Write `model` to `output` as Q8_0."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
-        full = Path(folder) / "f32.gguf"
-        export_f32(model, full, name=name, description=description)
-        quantize_q8_0(full, output)
 
 
 def export_f32(model: Llama, output: Path, *, name: str, description: str) -> None:

@@ -40,6 +40,7 @@ class TrainingConfig:
     """How long and how fast.
 
     `batch_tokens` trades steps for smoothness: these models learn more from many small steps.
+    `head_negatives` is how many tokens, beside those in use, the head chooses among (0: all).
     The rate warms up, stays, and falls linearly to zero over the last `cooldown_share`.
     """
 
@@ -52,6 +53,7 @@ class TrainingConfig:
     seed: int = 1
     threads: int = 1
     device: str = "cpu"
+    head_negatives: int = 256
     bfloat16: bool = True
     evaluate_every: int = 200
     evaluation_questions: int = 300
@@ -106,12 +108,24 @@ def batches(
                 yield make_batch(tokenizer, group)
 
 
-def reply_loss(model: Llama, batch: Batch) -> Tensor:
-    """Mean cross entropy over the tokens of the replies."""
+def reply_loss(model: Llama, batch: Batch, negatives: int = 0) -> Tensor:
+    """Mean cross entropy over the tokens of the replies.
+
+    The head over the whole vocabulary is a third of the work. With `negatives` the choice is only
+    among the tokens that the batch's replies use and that many others, drawn anew each time.
+    """
     keep = batch.targets != IGNORE
-    # The head is a quarter of the work: only rows that count go through it.
-    return functional.cross_entropy(model.logits(model.hidden(batch.ids)[-1][keep]).float(),
-                           batch.targets[keep])  # fmt: skip
+    # Only rows that count go through the head.
+    rows, targets = model.hidden(batch.ids)[-1][keep], batch.targets[keep]
+    if not negatives:
+        return functional.cross_entropy(model.logits(rows).float(), targets)
+    vocabulary = model.config.vocabulary
+    chosen = torch.zeros(vocabulary, dtype=torch.bool, device=targets.device)
+    chosen[torch.randint(vocabulary, (negatives,), device=targets.device)] = True
+    chosen[targets] = True
+    candidates, place = chosen.nonzero().flatten(), chosen.cumsum(0) - 1
+    logits = functional.linear(model.norm(rows), model.embedding.weight[candidates])
+    return functional.cross_entropy(logits.float(), place[targets])
 
 
 @torch.no_grad()
@@ -177,7 +191,7 @@ def train(
             else nullcontext()
         )
         with context:
-            loss = reply_loss(model, batch)
+            loss = reply_loss(model, batch, config.head_negatives)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimiser, rates in zip(optimisers, base_rates, strict=True):

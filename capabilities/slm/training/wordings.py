@@ -171,6 +171,33 @@ def dress(rng: random.Random, question: str, *, held_out: bool) -> str:
     return question
 
 
+# Words that change nothing about a task. None of them tells an order ("from", "than", "by").
+_FILLER = """
+a actually again all also always an any anyone are ask asking at be because been before being best
+both bring but come comes could did do does doing done else even ever every exactly fast first for
+friend get gets getting give gives go going good got has have having hear help here how i if in is
+it job just keep kind know later let like look looking made make makes matter may me mean might
+moment more most much must my need needs never new nice no not now of often on one only or our own
+perhaps place possible put question quite read ready really reply right said same say see she
+short should simple small so some somebody someone soon still such sure task tell that the their
+them then there these they thing things think this those time too true try turn until up us use
+useful very want was way we well were what when where whether which while who whole why will wish
+with wonder work works would write yes you your
+"""
+
+
+def ramble(rng: random.Random, question: str) -> str:
+    """`question` with a few words before or after it that do not matter.
+
+    Without these a wording never met looks like no arithmetic at all.
+    """
+    words = _FILLER.split()
+    extra = " ".join(rng.choice(words) for _ in range(rng.randrange(1, 5)))
+    if rng.random() < 0.75:
+        return f"{extra} {question}"
+    return f"{question} {extra}"
+
+
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You are the arithmetic expert of a Gossamer mesh.",
