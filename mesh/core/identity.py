@@ -4,109 +4,81 @@ A mesh authority signs a node's certificate: its name, groups, publish rights, v
 Ed25519 key. That key signs the node's CURVE key. Both together are a *passport*: whoever
 checks it knows which certified node speaks on a CURVE link.
 
+The authority's key can stay offline: it signs, once, what an *issuer* may certify in its name
+(groups, publish rights, for how long), and a passport then carries that paper too.
+
+    authority ─▶ certificate ─▶ CURVE key
+    authority ─▶ issuer, with limits ─▶ certificate within them ─▶ CURVE key
+
 Every signature is made over a context that names its purpose and the mesh, so that none can
 be used for another. Randomness is handed in; nothing here reads a clock.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable
-from typing import Protocol
+from typing import TypeVar
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from mesh.core.errors import IdentityError
-from mesh.core.names import check_node_name, check_pattern, matches
+from mesh.core.names import check_node_name, check_pattern, covers, matches
+from mesh.core.signing import (
+    ED25519,
+    ID_BYTES,
+    KEY_BYTES,
+    SIGNATURE_BYTES,
+    Ed25519Scheme,
+    Purpose,
+    SignatureScheme,
+    Signed,
+    fingerprint,
+    show_id,
+    sign,
+    signing_context,
+)
+
+__all__ = [
+    # what is signed and how stands in mesh.core.signing; who speaks of identity needs both
+    "ED25519",
+    "ID_BYTES",
+    "KEY_BYTES",
+    "SIGNATURE_BYTES",
+    "Ed25519Scheme",
+    "Purpose",
+    "SignatureScheme",
+    "Signed",
+    "fingerprint",
+    "show_id",
+    "sign",
+    "signing_context",
+    "ANY_GROUP",
+    "Authority",
+    "CertificateBody",
+    "CLOCK_SKEW_S",
+    "CurveBody",
+    "IssuerBody",
+    "LocalIdentity",
+    "Member",
+    "NodeKeys",
+    "Passport",
+    "RandomBytes",
+    "Trust",
+    "certificate_body",
+    "make_passport",
+    "new_keys",
+    "read_certificate",
+    "sign_curve",
+]
 
 RandomBytes = Callable[[int], bytes]
+T = TypeVar("T")
 
-ID_BYTES = 16
-KEY_BYTES = 32
-SIGNATURE_BYTES = 64
 MAX_GROUPS = 32
 MAX_PUBLISH = 64
+ANY_GROUP = ("*",)  # of an issuer: it may give every group
 CLOCK_SKEW_S = 300.0  # a certificate issued by a clock that runs ahead is still believed
-
-
-class Purpose:
-    """What a signature is for; it is part of what is signed."""
-
-    CERTIFICATE = "certificate"
-    CURVE = "curve-key"
-    RECORD = "record"
-    STATEMENT = "statement"
-    ACK = "ack"
-    INVITATION = "invitation"
-
-
-def signing_context(purpose: str, mesh: bytes) -> bytes:
-    """The prefix of everything signed for ``purpose`` in ``mesh``."""
-    return b"gossamer/1\0" + purpose.encode() + b"\0" + mesh + b"\0"
-
-
-def fingerprint(key: bytes) -> bytes:
-    """The 16-byte id of a public key: a truncated SHA-256."""
-    return hashlib.sha256(key).digest()[:ID_BYTES]
-
-
-def show_id(node: bytes) -> str:
-    """An id as people see it: 26 letters and digits; the first eight tell nodes apart."""
-    return base64.b32encode(node).decode().rstrip("=").lower()
-
-
-class SignatureScheme(Protocol):
-    """How signatures are made and checked; the simulator brings a cheaper one."""
-
-    def public(self, private: bytes) -> bytes:
-        """The 32-byte public key of a 32-byte private key."""
-
-    def sign(self, private: bytes, message: bytes) -> bytes:
-        """64 bytes."""
-
-    def verify(self, public: bytes, signature: bytes, message: bytes) -> bool:
-        """Whether the signature holds; False also for bytes that are no key."""
-
-
-class Ed25519Scheme:
-    """RFC 8032, by the cryptography library."""
-
-    def __init__(self) -> None:
-        # Parsing a key costs as much as a quarter of a verification; peers are few.
-        self._parsed: dict[bytes, Ed25519PublicKey] = {}
-
-    def public(self, private: bytes) -> bytes:
-        return Ed25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
-
-    def sign(self, private: bytes, message: bytes) -> bytes:
-        return Ed25519PrivateKey.from_private_bytes(private).sign(message)
-
-    def verify(self, public: bytes, signature: bytes, message: bytes) -> bool:
-        try:
-            key = self._parsed.get(public)
-            if key is None:
-                key = Ed25519PublicKey.from_public_bytes(public)
-                if len(self._parsed) >= 4096:  # keys come from outside: bound the cache
-                    self._parsed.clear()
-                self._parsed[public] = key
-            key.verify(signature, message)
-        except (InvalidSignature, ValueError):
-            return False
-        return True
-
-
-ED25519 = Ed25519Scheme()
-
-
-class Signed(msgspec.Struct, frozen=True, array_like=True):
-    """Bytes and the signature over exactly these bytes; they are relayed, never re-encoded."""
-
-    payload: bytes
-    signature: bytes
 
 
 class CertificateBody(msgspec.Struct, frozen=True, array_like=True):
@@ -124,6 +96,47 @@ class CertificateBody(msgspec.Struct, frozen=True, array_like=True):
     issuer: bytes
 
 
+class IssuerBody(msgspec.Struct, frozen=True, array_like=True):
+    """What the authority lets another key certify, and nothing beyond it.
+
+    ``groups``: groups that it may give; ``("*",)`` is any. ``publish``: patterns that cover
+    all it may grant. ``max_validity_s`` bounds each certificate, and none outlasts
+    ``not_after``. ``renews``: whether it may renew what the authority itself certified.
+    """
+
+    mesh: bytes
+    key: bytes
+    name: str
+    groups: tuple[str, ...]
+    publish: tuple[str, ...]
+    max_validity_s: float
+    not_before: float  # wall seconds
+    not_after: float
+    serial: bytes
+    renews: bool = True
+
+    @property
+    def id(self) -> bytes:
+        """How certificates and revocations name this issuer."""
+        return fingerprint(self.key)
+
+    def check_covers(
+        self, groups: tuple[str, ...], publish: tuple[str, ...], validity_s: float
+    ) -> None:
+        """Raises :class:`IdentityError` that names what this issuer may not give."""
+        if self.groups != ANY_GROUP:
+            for group in groups:
+                if group not in self.groups:
+                    raise IdentityError(f"the issuer {self.name!r} may not give group {group!r}")
+        for pattern in publish:
+            if not any(covers(limit, pattern) for limit in self.publish):
+                raise IdentityError(f"the issuer {self.name!r} may not grant {pattern!r}")
+        if validity_s > self.max_validity_s:
+            raise IdentityError(
+                f"the issuer {self.name!r} certifies for at most {self.max_validity_s:.0f} s"
+            )
+
+
 class CurveBody(msgspec.Struct, frozen=True, array_like=True):
     """What a node says of its transport key."""
 
@@ -132,10 +145,12 @@ class CurveBody(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Passport(msgspec.Struct, frozen=True, array_like=True):
-    """A certificate and the CURVE key that its holder speaks with."""
+    """A certificate and the CURVE key that its holder speaks with; ``issuer`` is the paper of
+    the issuer that signed the certificate, None where the authority did."""
 
     certificate: Signed
     curve: Signed
+    issuer: Signed | None = None
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -149,6 +164,8 @@ class Member(msgspec.Struct, frozen=True):
     curve: bytes
     not_after: float
     serial: bytes
+    not_before: float = 0.0
+    issuer: bytes = b""  # id of the key that signed the certificate
 
     def may_publish(self, name: str) -> bool:
         """Whether the certificate grants the name."""
@@ -192,6 +209,37 @@ class Authority:
         self.key = scheme.public(private)
         self.mesh = fingerprint(self.key)
 
+    def appoint(
+        self,
+        *,
+        key: bytes,
+        name: str,
+        groups: tuple[str, ...],
+        publish: tuple[str, ...],
+        max_validity_s: float,
+        not_before: float,
+        not_after: float,
+        serial: bytes,
+        renews: bool = True,
+    ) -> Signed:
+        """The paper of an issuer that holds the private part of ``key``."""
+        check_node_name(name)
+        for pattern in publish:
+            check_pattern(pattern)
+        body = IssuerBody(
+            mesh=self.mesh,
+            key=key,
+            name=name,
+            groups=groups,
+            publish=publish,
+            max_validity_s=max_validity_s,
+            not_before=not_before,
+            not_after=not_after,
+            serial=serial,
+            renews=renews,
+        )
+        return sign(self._private, Purpose.ISSUER, self.mesh, body, self._scheme)
+
     def certify(
         self,
         *,
@@ -204,48 +252,75 @@ class Authority:
         serial: bytes,
     ) -> Signed:
         """A certificate for the node that holds ``key``; raises for a name out of grammar."""
-        check_node_name(name)
-        for pattern in publish:
-            check_pattern(pattern)
-        body = CertificateBody(
-            mesh=self.mesh,
-            node=fingerprint(key),
-            key=key,
-            name=name,
-            groups=groups,
-            publish=publish,
-            not_before=not_before,
-            not_after=not_after,
-            serial=serial,
-            issuer=fingerprint(self.key),
+        body = certificate_body(
+            self.mesh, self.key, key, name, groups, publish, not_before, not_after, serial
         )
         return sign(self._private, Purpose.CERTIFICATE, self.mesh, body, self._scheme)
 
+    def sign(self, purpose: str, body: msgspec.Struct) -> Signed:
+        """``body`` signed by the authority for ``purpose``."""
+        return sign(self._private, purpose, self.mesh, body, self._scheme)
 
-def sign(
-    private: bytes,
-    purpose: str,
+
+def certificate_body(
     mesh: bytes,
-    body: msgspec.Struct,
-    scheme: SignatureScheme = ED25519,
-) -> Signed:
-    """``body`` encoded once and signed for ``purpose`` in ``mesh``."""
-    payload = msgspec.msgpack.encode(body)
-    return Signed(payload, scheme.sign(private, signing_context(purpose, mesh) + payload))
+    signer: bytes,
+    key: bytes,
+    name: str,
+    groups: tuple[str, ...],
+    publish: tuple[str, ...],
+    not_before: float,
+    not_after: float,
+    serial: bytes,
+) -> CertificateBody:
+    """What ``signer`` is about to sign for the holder of ``key``; raises for a bad name."""
+    check_node_name(name)
+    for pattern in publish:
+        check_pattern(pattern)
+    if len(groups) > MAX_GROUPS or len(publish) > MAX_PUBLISH:
+        raise IdentityError(
+            f"a certificate has at most {MAX_GROUPS} groups and {MAX_PUBLISH} publish rights"
+        )
+    return CertificateBody(
+        mesh=mesh,
+        node=fingerprint(key),
+        key=key,
+        name=name,
+        groups=groups,
+        publish=publish,
+        not_before=not_before,
+        not_after=not_after,
+        serial=serial,
+        issuer=fingerprint(signer),
+    )
 
 
 def make_passport(
-    keys: NodeKeys, certificate: Signed, mesh: bytes, scheme: SignatureScheme = ED25519
+    keys: NodeKeys,
+    certificate: Signed,
+    mesh: bytes,
+    scheme: SignatureScheme = ED25519,
+    issuer: Signed | None = None,
 ) -> Passport:
     """The passport of the holder of ``keys`` and ``certificate``."""
+    return Passport(certificate, sign_curve(keys, mesh, scheme), issuer)
+
+
+def sign_curve(keys: NodeKeys, mesh: bytes, scheme: SignatureScheme = ED25519) -> Signed:
+    """The node's word for its own transport key."""
     body = CurveBody(node=keys.node, curve=keys.curve)
-    return Passport(certificate, sign(keys.signing, Purpose.CURVE, mesh, body, scheme))
+    return sign(keys.signing, Purpose.CURVE, mesh, body, scheme)
 
 
 class Trust:
-    """What a node believes: one authority of one mesh, and who may be checked against it."""
+    """What a node believes: one authority of one mesh, and who may be checked against it.
+
+    ``revoked`` says of a member why it is no longer one, or nothing; whoever keeps the list
+    of revocations puts its word here, so that every check everywhere asks it.
+    """
 
     def __init__(self, authority_key: bytes, scheme: SignatureScheme = ED25519) -> None:
+        self.revoked: Callable[[Member], str] = _nobody_is_revoked
         if len(authority_key) != KEY_BYTES:
             raise IdentityError("an authority key has 32 bytes")
         self.authority_key = authority_key
@@ -259,17 +334,14 @@ class Trust:
 
     def check(self, passport: Passport, wall: float) -> Member:
         """The member behind a passport; raises :class:`IdentityError` saying what is wrong."""
-        try:
-            body = msgspec.msgpack.decode(passport.certificate.payload, type=CertificateBody)
-            curve = msgspec.msgpack.decode(passport.curve.payload, type=CurveBody)
-        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-            raise IdentityError(f"the passport cannot be read: {error}") from error
-        self._check_certificate(passport.certificate, body, wall)
+        body = read_certificate(passport.certificate)
+        curve = _read(passport.curve, CurveBody, "CURVE key")
+        self._check_certificate(passport.certificate, body, passport.issuer, wall)
         if not self.verify(body.key, Purpose.CURVE, passport.curve) or curve.node != body.node:
             raise IdentityError(f"the CURVE key of {body.name!r} is not signed by its own key")
         if len(curve.curve) != KEY_BYTES:
             raise IdentityError(f"the CURVE key of {body.name!r} has not 32 bytes")
-        return Member(
+        member = Member(
             node=body.node,
             name=body.name,
             groups=body.groups,
@@ -278,17 +350,50 @@ class Trust:
             curve=curve.curve,
             not_after=body.not_after,
             serial=body.serial,
+            not_before=body.not_before,
+            issuer=body.issuer,
         )
+        if why := self.revoked(member):
+            raise IdentityError(
+                f"the certificate of {body.name!r} was revoked: {why}",
+                hint="only a new invitation, with new keys, lets it back in",
+            )
+        return member
 
-    def _check_certificate(self, signed: Signed, body: CertificateBody, wall: float) -> None:
+    def check_issuer(self, signed: Signed, wall: float) -> IssuerBody:
+        """The issuer that a paper of the authority speaks of; raises :class:`IdentityError`."""
+        body = _read(signed, IssuerBody, "issuer's paper")
+        if body.mesh != self.mesh:
+            raise IdentityError(f"the issuer {body.name!r} is of another mesh")
+        if not self.verify(self.authority_key, Purpose.ISSUER, signed):
+            raise IdentityError(
+                f"the issuer {body.name!r} was not appointed by this mesh's authority"
+            )
+        if len(body.groups) > MAX_GROUPS or len(body.publish) > MAX_PUBLISH:
+            raise IdentityError("the issuer's paper names too many groups or publish rights")
+        if wall < body.not_before - CLOCK_SKEW_S:
+            raise IdentityError(f"the issuer {body.name!r} may not certify yet")
+        if wall > body.not_after:
+            raise IdentityError(
+                f"the time of the issuer {body.name!r} is over",
+                hint="the mesh's owner appoints it again with: gossamer mesh issuer",
+            )
+        return body
+
+    def _check_certificate(
+        self, signed: Signed, body: CertificateBody, paper: Signed | None, wall: float
+    ) -> None:
         if body.mesh != self.mesh:
             raise IdentityError(
                 f"the certificate is for mesh {show_id(body.mesh)[:8]}, "
                 f"this is mesh {show_id(self.mesh)[:8]}",
                 hint="ask the owner of this mesh for an invitation",
             )
-        if not self.verify(self.authority_key, Purpose.CERTIFICATE, signed):
-            raise IdentityError("the certificate is not signed by this mesh's authority")
+        if paper is None:
+            if not self.verify(self.authority_key, Purpose.CERTIFICATE, signed):
+                raise IdentityError("the certificate is not signed by this mesh's authority")
+        else:
+            self._check_issued(signed, body, self.check_issuer(paper, wall))
         if body.node != fingerprint(body.key):
             raise IdentityError("the certificate's node id is not that of its key")
         if len(body.groups) > MAX_GROUPS or len(body.publish) > MAX_PUBLISH:
@@ -303,6 +408,32 @@ class Trust:
                 f"the certificate of {body.name!r} has expired", hint="renew it with an invitation"
             )
 
+    def _check_issued(self, signed: Signed, body: CertificateBody, issuer: IssuerBody) -> None:
+        """An issuer's certificate is worth what the authority let it give, no more."""
+        if not self.verify(issuer.key, Purpose.ISSUED, signed) or body.issuer != issuer.id:
+            raise IdentityError(f"the certificate is not signed by the issuer {issuer.name!r}")
+        issuer.check_covers(body.groups, body.publish, body.not_after - body.not_before)
+        if body.not_after > issuer.not_after:
+            raise IdentityError(
+                f"the certificate of {body.name!r} outlasts its issuer {issuer.name!r}"
+            )
+
+
+def _nobody_is_revoked(member: Member) -> str:
+    return ""
+
+
+def _read(signed: Signed, kind: type[T], what: str) -> T:
+    try:
+        return msgspec.msgpack.decode(signed.payload, type=kind)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise IdentityError(f"the {what} in the passport cannot be read: {error}") from error
+
+
+def read_certificate(signed: Signed) -> CertificateBody:
+    """What a certificate says, unchecked; raises :class:`IdentityError`."""
+    return _read(signed, CertificateBody, "certificate")
+
 
 class LocalIdentity:
     """Who this node is: its secrets, its passport, and the mesh that it believes.
@@ -314,16 +445,27 @@ class LocalIdentity:
         self.passport = passport
         self.trust = trust
         self._signing = keys.signing
-        try:
-            body = msgspec.msgpack.decode(passport.certificate.payload, type=CertificateBody)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise IdentityError(f"the certificate cannot be read: {error}") from error
-        # Expiry is for those who hold a clock; here only signatures and the fit are checked.
-        self.member = trust.check(passport, body.not_before)
+        self._key = trust.scheme.public(keys.signing)
+        self.member = self._checked(passport)
         self.node = self.member.node
         self.name = self.member.name
-        if self.member.key != trust.scheme.public(keys.signing):
+
+    def _checked(self, passport: Passport) -> Member:
+        # Expiry is for those who hold a clock; here only signatures and the fit are checked.
+        body = read_certificate(passport.certificate)
+        member = self.trust.check(passport, body.not_before)
+        if member.key != self._key:
             raise IdentityError("the certificate was made for other keys than this node's")
+        return member
+
+    def renew(self, passport: Passport) -> None:
+        """Show this passport from now on; raises unless it is a newer one of this very node."""
+        member = self._checked(passport)
+        if member.name != self.name or member.curve != self.member.curve:
+            raise IdentityError("the new certificate is for another name or CURVE key")
+        if member.not_before < self.member.not_before:
+            raise IdentityError("the new certificate is older than the one in use")
+        self.passport, self.member = passport, member
 
     def sign(self, purpose: str, body: msgspec.Struct) -> Signed:
         """``body`` signed by this node for ``purpose`` in this mesh."""

@@ -116,6 +116,27 @@ def matches(pattern: str, name: str) -> bool:
     return all(w in {"*", h} for w, h in zip(want, have, strict=False))
 
 
+def covers(outer: str, inner: str) -> bool:
+    """Whether every name under ``inner`` is also under ``outer``; raises for a bad pattern.
+
+    So is a right decided that is handed on: the issuer's pattern covers what it grants.
+    """
+    outer_root, limit = _compiled(outer)
+    inner_root, want = _compiled(inner)
+    if outer_root not in {"*", inner_root}:
+        return False
+    if limit[-1] == "**":
+        fixed = limit[:-1]
+        # "**" stands for at least one segment, so the granted pattern must be longer.
+        if len(want) <= len(fixed):
+            return False
+    elif "**" in want or len(want) != len(limit):
+        return False
+    else:
+        fixed = limit
+    return all(mine in {"*", theirs} for mine, theirs in zip(fixed, want, strict=False))
+
+
 def is_pattern(text: str) -> bool:
     """Whether the text holds a wildcard."""
     return "*" in text
