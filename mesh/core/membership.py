@@ -58,6 +58,7 @@ class Membership:
         self.health = 0  # Lifeguard's local health multiplier, 0 is well
         self._next_probe = -math.inf
         self._next_gone = -math.inf
+        self._neighbours_turn = False
         self._planned = math.inf
         self._refuted_at = -math.inf
         self._refute_at = math.inf
@@ -76,7 +77,7 @@ class Membership:
         if peer is not None:
             peer.member = member
             return
-        self._peers.add(member, PeerState.ALIVE if heard else PeerState.UNKNOWN)
+        self._peers.add(member, PeerState.ALIVE if heard else PeerState.UNKNOWN, now.mono)
         if self._next_probe == -math.inf:
             self._next_probe = now.mono + self._rng.random() * self.config.probe_period_s
 
@@ -108,10 +109,11 @@ class Membership:
         peer = self.peers.get(node)
         if peer is None or self._probes.pending(node) or self._leaving:
             return []
-        return self._probe(peer, now)
+        # Others speak against it too, so this node's own health weighs less here.
+        return self._probe(peer, min(self.health, 1), now)
 
-    def _probe(self, peer: Peer, now: Now) -> list[Send]:
-        timeout = self._timeout(peer) * (self.health + 1)
+    def _probe(self, peer: Peer, health: int, now: Now) -> list[Send]:
+        timeout = self._timeout(peer) * (health + 1)
         probe = self._probes.begin(peer.node, timeout, now)
         return [Send(peer.node, self._ping(peer, probe))]
 
@@ -147,6 +149,10 @@ class Membership:
             return
         if peer.state is PeerState.ALIVE:  # that a suspect stays silent says nothing of oneself
             self._feel(missing if probe.asked else 1)
+        newcomer = now.mono - peer.since < self.config.newcomer_s
+        if newcomer and not peer.round_trip.known:
+            self.counters["newcomers_spared"] += 1
+            return
         peer.own_failed = True
         me = self._identity.node
         if me not in peer.accusers:
@@ -165,9 +171,11 @@ class Membership:
         took = now.mono - probe.started
         peer.round_trip.sample(took)
         self._anyone.sample(took)
+        if peer.state in (PeerState.SUSPECT, PeerState.DEAD):
+            self._remember_silence(peer, now.mono - peer.accused_at, now)
         if probe.failed:
             self._remember_silence(peer, took, now)
-        else:
+        if not probe.failed:
             self._feel(-1)
         peer.own_failed = peer.link_broke = False
         peer.discounted = len(peer.accusers)
@@ -176,8 +184,9 @@ class Membership:
 
     def _remember_silence(self, peer: Peer, silence_s: float, now: Now) -> None:
         """A board that answers after six seconds is slow, not dead: next time it gets them."""
-        if silence_s > 3 * self.config.silence_max_s:
-            return  # that was no stall: it was cut off or switched off
+        config = self.config
+        if not config.suspicion_min_s < silence_s < 3 * config.silence_max_s:
+            return  # shorter ones it survives anyway; in longer ones it was off, not stalled
         peer.silence_s = max(self._silence(peer, now), silence_s)
         peer.silence_at = now.mono
 
@@ -250,7 +259,7 @@ class Membership:
         if silent and not left and life[0] == peer.life[0]:
             self._remember_silence(peer, now.mono - peer.accused_at, now)
         if life[0] > peer.life[0]:
-            peer.round_trip = RoundTrip()
+            peer.round_trip, peer.since = RoundTrip(), now.mono
         peer.life = life
         peer.accusers.clear()
         peer.discounted = 0
@@ -416,12 +425,16 @@ class Membership:
         out: list[Send] = []
         if self._leaving:
             return out
-        period = self.config.probe_period_s * (self.health + 1)
         if self._next_probe <= now.mono and self.peers:
-            self._next_probe = now.mono + period
-            peer = self._peers.in_turn(self._probes.busy())
-            if peer is not None:
-                out += self._probe(peer, now)
+            # Half a period each: somebody in turn, then this node's neighbour.
+            self._next_probe = now.mono + self.config.probe_period_s * (self.health + 1) / 2
+            self._neighbours_turn = not self._neighbours_turn
+            if self._neighbours_turn:
+                peer = self._peers.neighbour(self._identity.node)
+            else:
+                peer = self._peers.in_turn(self._probes.busy())
+            if peer is not None and not self._probes.pending(peer.node):
+                out += self._probe(peer, self.health, now)
         for peer in self._peers.suspects.values():
             if peer.reprobe_at <= now.mono:
                 peer.reprobe_at = now.mono + self.config.probe_period_s

@@ -8,15 +8,16 @@ import msgspec
 class MembershipConfig(msgspec.Struct, frozen=True):
     """All times in seconds. The defaults are for a LAN of boards, at times a bad one.
 
-    How they add up to a silent crash seen within 8 s everywhere: some survivor's probe falls
-    on the dead node within ``probe_period_s`` (N - 1 of them probe, each in random order) or
-    in a mesh of two within exactly one; the probe fails after ``probe_timeout_min_s`` +
-    ``relay_wait_s`` = 1.5 s on a LAN; the accusation makes the others look for themselves,
-    1.5 s more, and their accusations confirm each other, so suspicion lasts
-    ``suspicion_min_s``. In all 3.5 to 6 s.
+    How they add up to a silent crash seen within 8 s everywhere: the dead node's neighbour
+    probes it within ``probe_period_s``; the probe fails after ``probe_timeout_min_s`` (a
+    half more for a peer never measured) + ``relay_wait_s`` = 1.5 s on a LAN; the accusation
+    makes others look for themselves, 1.5 s more, and while they do the suspect has
+    ``suspicion_min_s`` from the first accusation to refute. In all 4 to 6 s; in a mesh of
+    two the same from one's own probes alone.
 
-    ``probe_period_s``: each node probes one other per period. Twice as often halves the
-    first second of detection and doubles the idle traffic (about 110 bytes per probe).
+    ``probe_period_s``: each node probes one other in turn per period and, in a mesh of more
+    than a few, its neighbour in the order of ids. Twice as often halves the first second of
+    detection and doubles the idle traffic (about 110 bytes a second).
 
     ``probe_timeout_first_s``: for a peer never measured. Over TCP with 10 % packet loss one
     round trip in fifteen takes more than half a second (retransmission after 200 ms,
@@ -71,6 +72,9 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     often stalls for six seconds costs one false alarm, not one a minute; its real crash is
     seen some seconds later.
 
+    ``newcomer_s``: so long after a node became known, that it never yet answered this node
+    says nothing: it may still be learning who this node is, and refuses strangers.
+
     ``dead_probe_period_s``: every so often one of the dead is asked whether it is back. Both
     halves of a split mesh do this, so that it heals by itself once packets pass again.
     """
@@ -91,7 +95,8 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     refute_gap_s: float = 0.5
     health_max: int = 8
     sleep_s: float = 0.5
-    silence_trust: float = 1.25
+    silence_trust: float = 2.0
     silence_max_s: float = 10.0
-    silence_half_life_s: float = 300.0
+    silence_half_life_s: float = 900.0
+    newcomer_s: float = 10.0
     dead_probe_period_s: float = 2.0

@@ -44,6 +44,7 @@ TRANSITIONS: dict[tuple[PeerState, str], PeerState] = {
 }
 
 PRESENT = frozenset({_S.ALIVE, _S.SUSPECT, _S.UNKNOWN})  # probed in turn, told of news
+FEW = 3  # peers
 MAX_ACCUSERS = 16  # kept per subject: a crowd of accusers must not fill the memory
 
 
@@ -54,6 +55,7 @@ class Peer:
     node: bytes
     member: Member
     state: PeerState
+    since: float  # monotonic seconds: known, or known to have started again
     life: tuple[int, int] = (0, 0)  # incarnation, refutations since
     accusers: dict[bytes, Signed] = field(default_factory=dict)  # of this life
     discounted: int = 0  # accusers whose word this node's own probe has outweighed since
@@ -78,12 +80,13 @@ class Peers:
         self.suspects: dict[bytes, Peer] = {}
         self._gone: deque[bytes] = deque()  # the dead, asked now and then whether they are back
         self._turn: list[bytes] = []
+        self._neighbour: bytes | None = None  # found again when who is present changes
         self.events: deque[Event] = deque()
         self.counters: Counter[str] = Counter()
 
-    def add(self, member: Member, first: PeerState) -> None:
+    def add(self, member: Member, first: PeerState, since: float) -> None:
         """A new peer; it comes at a random place into the round of probes under way."""
-        self.all[member.node] = Peer(member.node, member, first)
+        self.all[member.node] = Peer(member.node, member, first, since)
         self._list(member.node)
         self._turn.insert(self._rng.randrange(len(self._turn) + 1), member.node)
         self.events.append(
@@ -119,6 +122,7 @@ class Peers:
 
     def _list(self, node: bytes) -> None:
         if node not in self._place:
+            self._neighbour = None
             self._place[node] = len(self.present)
             self.present.append(node)
 
@@ -126,6 +130,7 @@ class Peers:
         place = self._place.pop(node, None)
         if place is None:
             return
+        self._neighbour = None
         last = self.present.pop()
         if last != node:
             self.present[place] = last
@@ -147,6 +152,19 @@ class Peers:
                     return peer
             self._turn = self._rng.sample(self.present, len(self.present))
         return None
+
+    def neighbour(self, me: bytes) -> Peer | None:
+        """The present peer whose id comes next after this node's, in a ring.
+
+        Probing in random turns leaves now and then somebody unasked for several seconds;
+        that everybody is also asked by the one before it bounds this. In a mesh of a few,
+        turns come round as fast.
+        """
+        if len(self.present) < FEW:
+            return None
+        if self._neighbour is None:
+            self._neighbour = min((n for n in self.present if n > me), default=min(self.present))
+        return self.all[self._neighbour]
 
     def a_gone_one(self) -> Peer | None:
         """A dead node, in turn: split meshes heal because each side keeps asking."""

@@ -330,14 +330,16 @@ class World:
 
     def _send(self, sim: Sim, sends: list[Send]) -> None:
         for to, message, _lane in sends:
+            carried = message
             if self.measure:
                 frame = encode(message)
                 sim.sent_bytes += len(frame)
                 sim.sent[type(message).__name__] += len(frame)
-                message = decode(frame) if self.wire else message
+                if self.wire:
+                    carried = decode(frame)
             other = self._by_node.get(to)
             if other is not None and other.running:
-                self.network.send(sim.index, other.index, message)
+                self.network.send(sim.index, other.index, carried)
         events = sim.core.drain_events()
         if self.keep_events:
             sim.events += [(self.time, event) for event in events]
