@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,6 +62,7 @@ CLOCKS = frozenset({"now", "utcnow", "today"})  # of datetime and date
 SEEDED = frozenset({"Random", "Generator", "default_rng", "SeedSequence", "PCG64"})
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Every module of the three packages: dotted name to file."""
     found = {}
@@ -69,6 +71,11 @@ def modules() -> dict[str, Path]:
             parts = list(path.relative_to(ROOT).with_suffix("").parts)
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
+
+
+@cache  # every pure module reaches the same few others
+def _nodes(source: str) -> tuple[ast.AST, ...]:
+    return tuple(_runtime_nodes(ast.parse(source)))
 
 
 def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
@@ -89,7 +96,7 @@ def imports(source: str, module: str, *, package: bool = False) -> Iterator[tupl
     ``from a import b`` gives ``a.b``, since b may be a module. ``package`` says that the source
     is an ``__init__.py``, whose relative imports begin one level lower.
     """
-    for node in _runtime_nodes(ast.parse(source)):
+    for node in _nodes(source):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name
@@ -121,7 +128,7 @@ def impurities(source: str, module: str, *, package: bool = False) -> list[str]:
         if name.split(".")[0] in IMPURE_IMPORTS
         or (name.startswith("random.") and name.split(".")[1] not in SEEDED)
     ]
-    for node in _runtime_nodes(ast.parse(source)):
+    for node in _nodes(source):
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
