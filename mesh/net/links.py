@@ -185,6 +185,7 @@ class Link:
         self._introduce = introduce
         self._counters = counters
         self._introduced = False
+        self._held = False
         self._backoff_s = BACKOFF_FIRST_S
         self._timer: asyncio.TimerHandle | None = None
         self._lanes: dict[Lane, LaneLink] = {}
@@ -209,6 +210,12 @@ class Link:
             self._introduced = introduced
             self._close_lanes()
             self.state = LinkState.CLOSED
+
+    def hold(self, *, held: bool) -> None:
+        """Keep the control lane open also with nothing to send: the peer calls back over it."""
+        self._held = held
+        if held and self.state is LinkState.CLOSED and self.dialable:
+            self._dial()
 
     def is_up(self, lane: Lane) -> bool:
         """Whether frames leave at once."""
@@ -286,7 +293,7 @@ class Link:
 
     def _retry(self) -> None:
         self.state = LinkState.CLOSED
-        if self._waiting:
+        if self._waiting or self._held:
             self._dial()
 
     def mark_up(self) -> None:

@@ -12,8 +12,8 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 
+import msgspec
 import zmq
 
 from mesh.core.access import OPERATION_OF, Policy, check_reach
@@ -26,8 +26,8 @@ from mesh.core.errors import (
     AccessDenied,
     ConfigError,
     DeadlineExceeded,
-    GossamerError,
     NoSuchName,
+    PeerLost,
     Rejected,
     WireError,
 )
@@ -43,50 +43,32 @@ from mesh.core.events import (
 )
 from mesh.core.identity import LocalIdentity, Member
 from mesh.core.names import check_name
-from mesh.core.node import NodeCore, NodeCoreConfig
-from mesh.core.records import Device, Endpoints, ModelInfo, ServedName
+from mesh.core.node import NodeCore
+from mesh.core.records import Device, Dialable, Endpoints, ModelInfo, ServedName
 from mesh.core.stream_events import Incoming, LoadSeen
 from mesh.core.streams import Streams
-from mesh.core.wire import CallHeader, Hello, Lane, Load, Op, decode, encode
+from mesh.core.wire import CallHeader, DialBack, DialedBack, Hello, Lane, Load, Op, decode, encode
+from mesh.net.addresses import facing_address, is_wildcard
 from mesh.net.calls import Calls, IncomingCall, Service
-from mesh.net.door import Door, knock
+from mesh.net.door import Door
+from mesh.net.finding import Finder
 from mesh.net.journal import read_journal, write_journal
-from mesh.net.statedir import StateDir, parse_seed, seed_text
+from mesh.net.settings import NodeConfig
+from mesh.net.statedir import StateDir, seed_text
 from mesh.net.transport import Transport
+from mesh.net.troubles import Troubles
+
+__all__ = ["MeshNode", "NodeConfig"]
 
 log = logging.getLogger("gossamer.mesh")
 
-SEED_RETRY_S = 2.0  # how often a seed that did not answer is knocked at again, at first
-SEED_RETRY_MOST_S = 30.0
 JOURNAL_EVERY_S = 5.0
 MIN_SLEEP_S = 0.001  # a core that is always due must not take the loop from everybody else
 OBSERVED_LIFE_S = 5.0  # how long load seen on a reply outweighs what gossip says
 SOFTWARE = "gossamer"
-TROUBLE_KEPT = 200  # lines kept for `gossamer status`; the counters keep the totals
-TROUBLE_REPEAT_S = 10.0  # the same line is logged once in so long: a flood is one line
 
 
-@dataclass(frozen=True)
-class NodeConfig:
-    """Where a node listens and whom it asks first."""
-
-    host: str = "127.0.0.1"
-    """The address to bind. 127.0.0.1 keeps the mesh on this machine; 0.0.0.0 opens it to the
-    network (links are encrypted and admit members only, either way)."""
-
-    advertise: str = ""
-    """The host name or address that others dial; empty: the bound one."""
-
-    control_port: int = 0
-    """Ports of the three sockets; 0 lets the system choose."""
-
-    bulk_port: int = 0
-    admission_port: int = 0
-
-    seeds: tuple[str, ...] = ()
-    """Nodes to knock at when starting: ``tcp://HOST:PORT#KEY``. One that is up is enough."""
-
-    core: NodeCoreConfig = field(default_factory=NodeCoreConfig)
+Offered = tuple[tuple[ServedName, ...], tuple[ModelInfo, ...], Device]
 
 
 class MeshNode:
@@ -107,10 +89,10 @@ class MeshNode:
         self.passport = self.identity.passport()
         self.trust = self.identity.trust
         self.counters: Counter[str] = Counter()
-        self.troubles: list[str] = []
-        self._trouble_seen: dict[str, float] = {}
+        self._told = Troubles()
         self._services: dict[str, Service] = {}
         self._load = load
+        self._offered: Offered | None = None
         self._loads: dict[bytes, tuple[Load, float]] = {}
         self._heard: dict[bytes, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -136,12 +118,12 @@ class MeshNode:
             incarnation=self.incarnation,
             streams=self.streams,
         )
-        self.calls = Calls(self.streams, self._emit, self.now, self._check, self._load_seen)
-        self._context = zmq.Context()
-        self._context.set(zmq.MAX_SOCKETS, 4096)
-        self.transport = Transport(self._context, self.keys, self, self._introduce)
+        self.calls = Calls(self.streams, self.emit, self.now, self._check, self._load_seen)
+        self.context = zmq.Context()
+        self.context.set(zmq.MAX_SOCKETS, 4096)
+        self.transport = Transport(self.context, self.keys, self, self._introduce)
         self._door = Door(
-            self._context,
+            self.context,
             self.keys,
             AdmissionDoor(self.trust, self.passport),
             self.now,
@@ -149,38 +131,44 @@ class MeshNode:
             self.on_trouble,
         )
         self._bind()
+        self.finder = Finder(self)
         journal = await asyncio.to_thread(read_journal, self.state.journal)
         self.core.restore(journal, self.now())
         self._after()
-        for seed in self.config.seeds:
-            address, curve = parse_seed(seed)
-            if curve != self.keys.curve:
-                self._spawn(self._join(address, curve))
-        self._spawn(self._keep_disk())
+        self.finder.start()
+        self.spawn(self._keep_disk())
 
     def _bind(self) -> None:
         config = self.config
 
+        bound = config.host if config.dialable else "127.0.0.1"
+
         def at(port: int) -> str:
-            return f"tcp://{config.host}:{port or '*'}"
+            return f"tcp://{bound}:{port or '*'}"
 
         try:
             control, bulk = self.transport.bind(at(config.control_port), at(config.bulk_port))
             admission = self._door.bind(at(config.admission_port))
         except zmq.ZMQError as error:
             raise ConfigError(
-                f"cannot listen on {config.host}: {error}",
+                f"cannot listen on {bound}: {error}",
                 hint="another program may hold the port; choose another, or 0 for any",
             ) from error
-
-        def shown(address: str) -> str:
-            if not config.advertise:
-                return address
-            return f"tcp://{config.advertise}:{address.rpartition(':')[2]}"
-
-        self.endpoints = Endpoints(shown(control), shown(bulk), shown(admission))
+        self.admission_port = int(admission.rpartition(":")[2])
+        self.endpoints = Endpoints(control, bulk, admission)
+        if not config.dialable:
+            self.endpoints = Endpoints(dialable=Dialable.NO)
+        elif config.advertise or is_wildcard(config.host):
+            self.endpoints = self._at_host(config.advertise or facing_address())
         self._door.endpoints = self.endpoints
         self._door.incarnation = self.incarnation
+
+    def _at_host(self, host: str) -> Endpoints:
+        def at(lane: str) -> str:
+            return f"tcp://{host}:{lane.rpartition(':')[2]}"
+
+        there = self.endpoints
+        return Endpoints(at(there.control), at(there.bulk), at(there.admission))
 
     async def stop(self) -> None:
         """Say goodbye and close everything; safe to call twice."""
@@ -190,15 +178,16 @@ class MeshNode:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.finder.stop()
         if self._timer is not None:
             self._timer.cancel()
         await self.calls.close()
-        self._emit(self.core.leave(self.now()))
+        self.emit(self.core.leave(self.now()))
         await asyncio.sleep(0.05)  # lets libzmq's thread put the goodbye on the wire
         await self._write_disk()
         self._door.close()
         self.transport.close()
-        self._context.destroy(linger=0)
+        self.context.destroy(linger=0)
 
     def now(self) -> Now:
         """Both clocks."""
@@ -206,8 +195,9 @@ class MeshNode:
 
     @property
     def seed(self) -> str:
-        """How others can knock at this node."""
-        return seed_text(self.endpoints.admission, self.keys.curve)
+        """How others can knock at this node; empty when they cannot."""
+        address = self.endpoints.admission
+        return seed_text(address, self.keys.curve) if address else ""
 
     # -- what this node offers and how it is ------------------------------------------------
 
@@ -224,21 +214,40 @@ class MeshNode:
         """
         for served, _ in names:
             check_name(served.name)
+        offered = (tuple(served for served, _ in names), tuple(models), device)
         try:
-            self.core.set_profile(
-                tuple(served for served, _ in names),
-                tuple(models),
-                device,
-                self.endpoints,
-                self.now(),
-                SOFTWARE,
-            )
+            self._publish(offered)
         except Refusal as refusal:
             raise AccessDenied(
                 refusal.message, hint="ask the mesh's owner for a certificate that grants the name"
             ) from refusal
+        self._offered = offered
         self._services = {served.name: service for served, service in names}
         self._after()
+
+    def _publish(self, offered: Offered) -> None:
+        self.core.set_profile(*offered, self.endpoints, self.now(), SOFTWARE)
+
+    def move(self, host: str) -> None:
+        """This machine's address is another now: tell everybody."""
+        there = self._at_host(host) if self.config.dialable else self.endpoints
+        if there.admission != self.endpoints.admission:
+            log.info("this node listens at %s now", there.admission)
+            self.endpoints = self._door.endpoints = there
+            self.finder.reach.moved(self.now())
+            self._republish()
+
+    def declare(self, dialable: Dialable, *, at_once: bool) -> None:
+        """Say whether this node can be dialled, ``at_once`` or with the next profile."""
+        self.endpoints = msgspec.structs.replace(self.endpoints, dialable=dialable)
+        if at_once:
+            log.info("dialable: %s, %s", dialable.name.lower(), self.finder.reach.why)
+            self._republish()
+
+    def _republish(self) -> None:
+        if self._offered is not None:
+            self._publish(self._offered)
+            self._after()
 
     def report(self, vitals: Vitals) -> None:
         """Say how loaded and well this node is; it travels when the change means something."""
@@ -264,8 +273,14 @@ class MeshNode:
     ) -> AsyncIterator[bytes]:
         """Stream the answer of ``name`` at ``node``, this node included.
 
-        Closing the iterator cancels. Raises as :meth:`mesh.net.calls.Calls.call`.
+        Closing the iterator cancels. Raises as :meth:`mesh.net.calls.Calls.call`, and
+        :class:`PeerLost` at once for a node that nothing can be sent to.
         """
+        if node != self.me.node and not self.transport.has_way(node):
+            raise PeerLost(
+                f"{self.name_of(node)} cannot be dialled and has no link open to this node",
+                hint="two nodes behind NAT cannot call each other; ask by way of a third",
+            )
         answer = (
             self._call_here(name, body, header, op)
             if node == self.me.node
@@ -322,34 +337,38 @@ class MeshNode:
         self._heard[node] = self.now().mono
         try:
             message = decode(frame, lane)
+            if isinstance(message, DialBack | DialedBack):
+                self.finder.on_message(node, message)
+                return
             sends = self.core.receive(node, message, self.now())
         except WireError as error:
             self.counters[error.code] += 1
             self.on_trouble(f"refused a frame from {self.name_of(node)}: {error.sentence()}")
             return
-        self._emit(sends)
+        self.emit(sends)
 
     def on_link_up(self, node: bytes) -> None:
         """The first frame on a link says who we are, so that replies find the way back."""
-        self._emit([Send(node, Hello(self.me.node, self.incarnation))])
+        self.emit([Send(node, Hello(self.me.node, self.incarnation))])
 
     def on_link_down(self, node: bytes) -> None:
         """What was under way over the link has failed."""
         self.streams.peer_lost(node, self.now(), "the link to the node broke")
-        self._emit(self.core.link_lost(node, self.now()))
+        self.emit(self.core.link_lost(node, self.now()))
+
+    def on_called(self, node: bytes) -> None:
+        """A member reached this node's own address."""
+        self.finder.reach.called_in(node, self.now())
 
     def on_trouble(self, sentence: str) -> None:
         """One line for people, not repeated in a flood."""
         self.counters["troubles"] += 1
-        at = self.now().mono
-        if at - self._trouble_seen.get(sentence, float("-inf")) < TROUBLE_REPEAT_S:
-            return
-        if len(self._trouble_seen) >= 4 * TROUBLE_KEPT:
-            self._trouble_seen.clear()
-        self._trouble_seen[sentence] = at
-        self.troubles.append(sentence)
-        del self.troubles[:-TROUBLE_KEPT]
-        log.warning("%s", sentence)
+        self._told.tell(sentence, self.now().mono)
+
+    @property
+    def troubles(self) -> list[str]:
+        """The latest lines, oldest first."""
+        return self._told.lines
 
     def silent_s(self, node: bytes) -> float:
         """Seconds since the node was last heard itself, -1 for never."""
@@ -364,36 +383,14 @@ class MeshNode:
     # -- joining ----------------------------------------------------------------------------
 
     def _introduce(self, address: str, curve: bytes) -> asyncio.Future[None]:
-        return self._spawn(self._knock(address, curve))
+        return self.spawn(self.finder.knock(address, curve))
 
-    async def _knock(self, address: str, curve: bytes) -> None:
-        member, endpoints = await knock(
-            self._context,
-            self.keys,
-            self.passport,
-            self.trust,
-            self.incarnation,
-            address,
-            curve,
-            self.now,
-        )
+    def met(self, member: Member, endpoints: Endpoints) -> None:
+        """A node showed a good passport at its own door."""
         self.transport.allow(member)
         self.transport.aim(member, endpoints, introduced=True)
         self.core.learn(member, endpoints, self.now())
         self._after()
-
-    async def _join(self, address: str, curve: bytes) -> None:
-        """Knock at a seed until it answers; a seed is forgotten once it is met."""
-        wait_s = SEED_RETRY_S
-        while True:
-            try:
-                await self._knock(address, curve)
-            except GossamerError as error:
-                self.on_trouble(f"seed {address}: {error.sentence()}")
-            else:
-                return
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 1.5, SEED_RETRY_MOST_S)
 
     def _admitted(self, member: Member) -> None:
         """A stranger showed a good passport at our door."""
@@ -404,7 +401,8 @@ class MeshNode:
 
     # -- the pump ---------------------------------------------------------------------------
 
-    def _emit(self, sends: Sequence[Send]) -> None:
+    def emit(self, sends: Sequence[Send]) -> None:
+        """Send what a core returned."""
         for send in sends:
             self.transport.send(send.to, encode(send.message), send.lane)
         self._after()
@@ -432,7 +430,7 @@ class MeshNode:
     def _tick(self) -> None:
         self._timer = None
         self._timer_at = float("inf")
-        self._emit(self.core.tick(self.now()))
+        self.emit(self.core.tick(self.now()))
 
     def _on_event(self, event: Event) -> None:
         match event:
@@ -455,7 +453,7 @@ class MeshNode:
             case RecordRefused(line=line):
                 self.on_trouble(f"refused a record: {line}")
             case IncarnationRaised(incarnation=incarnation):
-                self._spawn(self._remember_incarnation(incarnation))
+                self.spawn(self._remember_incarnation(incarnation))
             case _:
                 pass
         for listener in self.listeners:
@@ -492,7 +490,8 @@ class MeshNode:
             self.counters["disk_failed"] += 1
             self.on_trouble(error.sentence())
 
-    def _spawn(self, work: object) -> asyncio.Task[None]:
+    def spawn(self, work: object) -> asyncio.Task[None]:
+        """Run a coroutine until it ends, or this node does."""
         task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import zmq
@@ -35,6 +35,9 @@ class TransportOwner(Protocol):
 
     def on_link_down(self, node: bytes) -> None:
         """A link to the peer broke."""
+
+    def on_called(self, node: bytes) -> None:
+        """The peer opened a connection to this node."""
 
     def on_trouble(self, sentence: str) -> None:
         """Something a person should know, in one line."""
@@ -111,14 +114,29 @@ class Transport:
         if link is not None:
             link.close()
 
-    def link_state(self, node: bytes) -> str:
-        """How this node reaches the peer, in one word, for people."""
+    def hold(self, nodes: Collection[bytes]) -> None:
+        """Keep links to these open, but where the peer has opened one itself."""
+        called = self._route_of_node[Lane.CONTROL]
+        for node, link in self._links.items():
+            link.hold(held=node in nodes and node not in called)
+
+    def is_dialled(self, node: bytes) -> bool:
+        """Whether a link that this node dialled is up."""
         link = self._links.get(node)
-        if link is not None and link.is_up(Lane.CONTROL):
+        return link is not None and link.is_up(Lane.CONTROL)
+
+    def has_way(self, node: bytes) -> bool:
+        """Whether a frame to the peer could arrive: over a link, back over one, or by dialling."""
+        link = self._links.get(node)
+        return node in self._route_of_node[Lane.CONTROL] or (
+            link is not None and (link.is_up(Lane.CONTROL) or link.dialable)
+        )
+
+    def reach(self, node: bytes) -> str:
+        """How this node reaches the peer, for people: dialled, called back, or none."""
+        if self.is_dialled(node):
             return "dialled"
-        if node in self._route_of_node[Lane.CONTROL]:
-            return "called back"
-        return link.state.value if link is not None else "none"
+        return "called back" if node in self._route_of_node[Lane.CONTROL] else "none"
 
     # -- frames -----------------------------------------------------------------------------
 
@@ -187,6 +205,8 @@ class Transport:
             self._route_of_node[lane].pop(routes.pop(oldest), None)
         routes[route] = node
         self._route_of_node[lane][node] = route
+        if lane is Lane.CONTROL:
+            self._owner.on_called(node)
         return node
 
     def on_frame(self, node: bytes, lane: Lane, frame: zmq.Frame) -> None:

@@ -232,7 +232,7 @@ def test_a_name_without_the_right_to_it_is_dropped_by_everybody(tmp_path: Path) 
                 names=(ServedName(name="computation.gpt/cloud"),),
             )
             signed = seal(liar.keys.signing, liar.trust.mesh, forged)
-            liar._emit([Send(host.me.node, Rumours([signed]))])
+            liar.emit([Send(host.me.node, Rumours([signed]))])
             await until(
                 lambda: any("computation.gpt/cloud" in line for line in host.troubles),
                 "the host says so",
