@@ -35,6 +35,7 @@ LOCK_WAIT_S = 3600.0  # another clone's compile on a slow board
 TERMINAL_EVERY_S = 1.0
 LOG_EVERY_S = 15.0
 TAIL_LINES = 15
+END_S = 5.0  # for a build to end its compilers before it is killed
 
 _NINJA = re.compile(r"^\[\s*(\d+)/(\d+)\]")
 _MAKE = re.compile(r"^\[\s*(\d+)%\]")
@@ -94,6 +95,22 @@ def _pump(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> Non
     lines.put(None)
 
 
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a command and all that it started.
+
+    Politely first: ninja keeps each compiler in a group of its own, and only it can end them.
+    """
+    until = time.monotonic() + END_S
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        while time.monotonic() < until:
+            process.poll()  # reaped, or it would count as alive
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
 def watch(label: str, command: list[str], log: Path, env: dict[str, str] | None = None) -> None:
     """Run ``command`` with its output in ``log``; raises :class:`SetupFailed` with the tail.
 
@@ -136,9 +153,7 @@ def watch(label: str, command: list[str], log: Path, env: dict[str, str] | None 
                     _show(label, began, doing, terminal=terminal)
         code = process.wait()
     except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _end(process)
         raise
     finally:
         if terminal:
