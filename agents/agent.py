@@ -77,6 +77,8 @@ class Agent:
                 bulk_port=section.bulk_port,
                 admission_port=section.admission_port,
                 seeds=section.seeds,
+                discovery=section.discovery,
+                dialable=section.dialable,
             ),
             make_policy(config),
             load=self.load,

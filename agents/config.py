@@ -42,6 +42,11 @@ class NodeSection(_Section):
     bulk_port: Port = 0
     admission_port: Port = 0
     seeds: tuple[str, ...] = ()
+    discovery: bool = True
+    """Find nodes of the mesh on the LAN by mDNS and be found; never where host is loopback."""
+    dialable: bool = True
+    """False behind NAT or on a phone: no address is advertised, and links are held open to the
+    other nodes, so that they can call over them."""
 
 
 class NameSection(_Section):

@@ -24,6 +24,8 @@ class PeerView(msgspec.Struct, frozen=True, kw_only=True):
     healthy: bool = True
     note: str = ""
     seen_s: float = -1.0  # seconds since it was last heard itself
+    reach: str = ""  # how this node reaches it: dialled, called back (over its own link), none
+    dialable: str = "unknown"  # what it says of itself: yes, no, some, unknown
 
 
 class EndpointView(msgspec.Struct, frozen=True, kw_only=True):

@@ -75,6 +75,14 @@ def _number(value: float, digits: int = 0) -> str:
     return f"{value:.{digits}f}" if value > 0 else "-"
 
 
+def _reach(peer: PeerView) -> Cell | str:
+    """How the peer is reached; what it says of itself where that is not the usual."""
+    way = peer.reach or "-"
+    if peer.dialable in {"no", "some"}:
+        return Cell(f"{way} (dialable: {peer.dialable})", "dim" if peer.reach != "none" else "warn")
+    return way
+
+
 def peers_sheet(peers: Iterable[PeerView]) -> Sheet:
     """Who is there, how they are, what they offer."""
     rows: list[tuple[Cell | str, ...]] = []
@@ -94,11 +102,12 @@ def peers_sheet(peers: Iterable[PeerView]) -> Sheet:
                 load,
                 _number(peer.tokens_per_s, 1),
                 _number(peer.round_trip_ms, 1),
+                _reach(peer),
                 peer.note,
             )
         )
     return Sheet(
-        ("NODE", "STATE", "NAMES", "MODELS", "BUSY", "TOK/S", "RTT MS", "NOTE"),
+        ("NODE", "STATE", "NAMES", "MODELS", "BUSY", "TOK/S", "RTT MS", "REACH", "NOTE"),
         rows,
         frozenset({"BUSY", "TOK/S", "RTT MS"}),
     )

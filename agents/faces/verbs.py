@@ -30,6 +30,7 @@ from mesh.core.errors import ConfigError, NoSuchName, WireError
 from mesh.core.events import PeerState
 from mesh.core.identity import show_id
 from mesh.core.names import matches, parse_address
+from mesh.core.records import Dialable
 from mesh.core.wire import Op, Reach
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Verbs:
             **node.transport.gate_counters,
             **node.streams.counters,
             **node.calls.counters,
+            **node.finder.all_counters(),
         }
         return {
             "node": show_id(node.me.node),
@@ -75,6 +77,8 @@ class Verbs:
             "groups": list(node.me.groups),
             "seed": node.seed,
             "endpoints": msgspec.to_builtins(node.endpoints),
+            "dialable": _dialable(node.finder.reach.verdict),
+            "reach": node.finder.reach.why,
             "uptime_s": round(time.monotonic() - agent.started_at, 1),
             "version": version(),
             "ready": agent.ready.is_set(),
@@ -117,6 +121,10 @@ class Verbs:
                     healthy=status.healthy if status else True,
                     note=status.note if status else "",
                     seen_s=0.0 if mine else node.silent_s(member.node),
+                    reach="" if mine else node.transport.reach(member.node),
+                    dialable=_dialable(
+                        node.finder.reach.verdict if mine else core.endpoints(member.node).dialable
+                    ),
                 )
             )
         return sorted(views, key=lambda view: (not view.me, view.name))
@@ -272,6 +280,11 @@ def event_json(event: AskEvent) -> Any:
             return {"type": "step", "step": msgspec.to_builtins(event.view)}
         case Answered():
             return msgspec.to_builtins(event.answer)
+
+
+def _dialable(claim: int) -> str:
+    known = claim in set(Dialable)
+    return Dialable(claim).name.lower() if known else "unknown"
 
 
 def _ms(seconds: float | None) -> float:
