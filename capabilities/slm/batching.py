@@ -79,11 +79,11 @@ class Batcher:
     batch: int
     chunk: int
     max_waiting: int
-    _free: list[int] = field(default_factory=list)
-    _waiting: dict[int, Job] = field(default_factory=dict)
-    _running: dict[int, Job] = field(default_factory=dict)
-    _used: int = 0
-    _orders: int = 0
+    _free: list[int] = field(init=False)
+    _waiting: dict[int, Job] = field(init=False, default_factory=dict)
+    _running: dict[int, Job] = field(init=False, default_factory=dict)
+    _used: int = field(init=False, default=0)
+    _orders: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         if self.slots < 1 or self.batch < self.slots or self.chunk < 1:

@@ -27,7 +27,8 @@ class Driven:
 
     def __init__(self, path: Path, **settings: int) -> None:
         self.clock = Clock()
-        self.engine = LlamaEngine(path, protocol.Settings(threads=1, **settings), clock=self.clock)
+        chosen = protocol.Settings(threads=1, **settings)  # type: ignore[arg-type]
+        self.engine = LlamaEngine(path, chosen, clock=self.clock)
         self.replies: list[protocol.Reply] = []
 
     def submit(self, key: int, text: str, **request: object) -> None:
@@ -266,7 +267,7 @@ def test_a_bug_in_one_request_fails_that_request(
     def broken(*_: object) -> int:
         raise MemoryError("no more")
 
-    it.engine._runs[1].sampler.sample = broken  # type: ignore[method-assign]
+    it.engine._runs[1].sampler.sample = broken  # type: ignore[method-assign,assignment]
     it.run()
     assert it.failure(1).code == "model"
     assert "MemoryError" in it.failure(1).message

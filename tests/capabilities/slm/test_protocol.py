@@ -130,4 +130,4 @@ def test_a_frame_above_the_limit_is_refused_before_it_is_read() -> None:
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must"):
-        protocol.Settings(**wrong)
+        protocol.Settings(**wrong)  # type: ignore[arg-type]
