@@ -17,7 +17,6 @@ be used for another. Randomness is handed in; nothing here reads a clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -34,6 +33,7 @@ from mesh.core.signing import (
     SignatureScheme,
     Signed,
     fingerprint,
+    read_signed,
     show_id,
     sign,
     signing_context,
@@ -65,6 +65,7 @@ __all__ = [
     "Passport",
     "RandomBytes",
     "Trust",
+    "bounded",
     "certificate_body",
     "make_passport",
     "new_keys",
@@ -73,10 +74,10 @@ __all__ = [
 ]
 
 RandomBytes = Callable[[int], bytes]
-T = TypeVar("T")
 
 MAX_GROUPS = 32
 MAX_PUBLISH = 64
+MAX_PAPER_BYTES = 1500  # a passport holds two and must fit a frame at the admission socket
 ANY_GROUP = ("*",)  # of an issuer: it may give every group
 CLOCK_SKEW_S = 300.0  # a certificate issued by a clock that runs ahead is still believed
 
@@ -238,7 +239,7 @@ class Authority:
             serial=serial,
             renews=renews,
         )
-        return sign(self._private, Purpose.ISSUER, self.mesh, body, self._scheme)
+        return bounded(sign(self._private, Purpose.ISSUER, self.mesh, body, self._scheme))
 
     def certify(
         self,
@@ -255,7 +256,7 @@ class Authority:
         body = certificate_body(
             self.mesh, self.key, key, name, groups, publish, not_before, not_after, serial
         )
-        return sign(self._private, Purpose.CERTIFICATE, self.mesh, body, self._scheme)
+        return bounded(sign(self._private, Purpose.CERTIFICATE, self.mesh, body, self._scheme))
 
     def sign(self, purpose: str, body: msgspec.Struct) -> Signed:
         """``body`` signed by the authority for ``purpose``."""
@@ -293,6 +294,17 @@ def certificate_body(
         serial=serial,
         issuer=fingerprint(signer),
     )
+
+
+def bounded(signed: Signed) -> Signed:
+    """``signed``, unless it is too long to travel in a passport."""
+    if len(signed.payload) > MAX_PAPER_BYTES:
+        raise IdentityError(
+            f"groups and publish rights fill {len(signed.payload)} bytes, "
+            f"at most {MAX_PAPER_BYTES} fit",
+            hint="grant one pattern such as knowledge.gpt/** instead of many names",
+        )
+    return signed
 
 
 def make_passport(
@@ -335,7 +347,7 @@ class Trust:
     def check(self, passport: Passport, wall: float) -> Member:
         """The member behind a passport; raises :class:`IdentityError` saying what is wrong."""
         body = read_certificate(passport.certificate)
-        curve = _read(passport.curve, CurveBody, "CURVE key")
+        curve = read_signed(passport.curve, CurveBody, "CURVE key")
         self._check_certificate(passport.certificate, body, passport.issuer, wall)
         if not self.verify(body.key, Purpose.CURVE, passport.curve) or curve.node != body.node:
             raise IdentityError(f"the CURVE key of {body.name!r} is not signed by its own key")
@@ -362,7 +374,7 @@ class Trust:
 
     def check_issuer(self, signed: Signed, wall: float) -> IssuerBody:
         """The issuer that a paper of the authority speaks of; raises :class:`IdentityError`."""
-        body = _read(signed, IssuerBody, "issuer's paper")
+        body = read_signed(signed, IssuerBody, "issuer's paper")
         if body.mesh != self.mesh:
             raise IdentityError(f"the issuer {body.name!r} is of another mesh")
         if not self.verify(self.authority_key, Purpose.ISSUER, signed):
@@ -423,16 +435,9 @@ def _nobody_is_revoked(member: Member) -> str:
     return ""
 
 
-def _read(signed: Signed, kind: type[T], what: str) -> T:
-    try:
-        return msgspec.msgpack.decode(signed.payload, type=kind)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise IdentityError(f"the {what} in the passport cannot be read: {error}") from error
-
-
 def read_certificate(signed: Signed) -> CertificateBody:
     """What a certificate says, unchecked; raises :class:`IdentityError`."""
-    return _read(signed, CertificateBody, "certificate")
+    return read_signed(signed, CertificateBody, "certificate")
 
 
 class LocalIdentity:

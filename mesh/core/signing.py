@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from mesh.core.errors import IdentityError
+
+T = TypeVar("T")
 
 ID_BYTES = 16
 KEY_BYTES = 32
@@ -109,3 +113,11 @@ def sign(
     """``body`` encoded once and signed for ``purpose`` in ``mesh``."""
     payload = msgspec.msgpack.encode(body)
     return Signed(payload, scheme.sign(private, signing_context(purpose, mesh) + payload))
+
+
+def read_signed(signed: Signed, kind: type[T], what: str = "text") -> T:
+    """What was signed, unchecked; raises :class:`IdentityError` for bytes that are no ``kind``."""
+    try:
+        return msgspec.msgpack.decode(signed.payload, type=kind)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise IdentityError(f"the signed {what} cannot be read: {error}") from error

@@ -60,8 +60,9 @@ class CallHeader(msgspec.Struct, frozen=True, array_like=True):
     """What every call carries.
 
     ``timeout_ms`` is the time left when it was sent, since clocks differ between nodes.
-    ``caller`` is the node that began the task (a claim; CURVE says who sent the frame).
-    ``hops`` counts delegations. ``groups`` narrows Reach.GROUP to named groups.
+    ``caller`` is the node that began the task; where another sends the call in its name,
+    ``warrant`` is the caller's signed leave (:mod:`mesh.core.delegation`), and without it the
+    call is refused. ``hops`` counts delegations. ``groups`` narrows Reach.GROUP to named groups.
     """
 
     trace: bytes
@@ -72,6 +73,7 @@ class CallHeader(msgspec.Struct, frozen=True, array_like=True):
     priority: int = 0
     hops: int = 0
     groups: tuple[str, ...] = ()
+    warrant: Signed | None = None
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -112,11 +114,20 @@ class RelayedAck(msgspec.Struct, frozen=True, array_like=True, tag=4):
     signature: bytes = b""
 
 
+class Revocation(msgspec.Struct, frozen=True, array_like=True):
+    """Somebody is no member any more (:mod:`mesh.core.revocation`); ``issuer`` is the paper of
+    the issuer that signed it, None where the authority did."""
+
+    statement: Signed
+    issuer: Signed | None = None
+
+
 class Rumours(msgspec.Struct, frozen=True, array_like=True, tag=5):
     """Signed records and statements, newest first, as bytes that are never re-encoded."""
 
     records: list[Signed] = []
     statements: list[Signed] = []
+    revocations: list[Revocation] = []
 
 
 class DigestEntry(msgspec.Struct, frozen=True, array_like=True):
@@ -145,10 +156,12 @@ class Digest(msgspec.Struct, frozen=True, array_like=True, tag=6):
     root: bytes = b""
     buckets: bytes = b""
     scope: list[int] = []
+    revoked: bytes = b""  # beside ``root``: the hash of the sender's revocations
 
 
 class Want(msgspec.Struct, frozen=True, array_like=True, tag=7):
-    """Send me these: (node, record kind; 0 is the node's own last statement)."""
+    """Send me these: (node, record kind; 0 is the node's own last statement). An empty node
+    with kind 0 asks for all revocations."""
 
     records: list[tuple[bytes, int]]
 
@@ -313,22 +326,35 @@ class Refused(msgspec.Struct, frozen=True, array_like=True, tag=66):
 
 class Redeem(msgspec.Struct, frozen=True, array_like=True, tag=67):
     """A stranger redeems an invitation: ``secret`` is shown once, ``key`` and ``curve`` are
-    the public keys to be certified, ``name`` is the node name asked for."""
+    the public keys to be certified, ``name`` is the node name asked for (empty: the one in
+    the invitation, else ``suggestion``). ``proof`` is the CURVE key signed by ``key``: nobody
+    gets a certificate for a key that is another's."""
 
     secret: bytes
     key: bytes
     curve: bytes
     name: str
+    proof: Signed | None = None
+    suggestion: str = ""
 
 
 class Certified(msgspec.Struct, frozen=True, array_like=True, tag=68):
-    """The certificate for a redeemed invitation."""
+    """The certificate for a redeemed invitation, or a renewed one. ``authority`` is the
+    authority's public key; ``issuer`` the paper of the issuer that signed the certificate."""
 
     certificate: Signed
     authority: bytes
+    issuer: Signed | None = None
+    mesh_name: str = ""
 
 
-AdmissionMessage = Present | Admitted | Refused | Redeem | Certified
+class Renew(msgspec.Struct, frozen=True, array_like=True, tag=69):
+    """A member whose certificate ends soon asks an issuer for the same for longer."""
+
+    passport: Passport
+
+
+AdmissionMessage = Present | Admitted | Refused | Redeem | Certified | Renew
 
 _encoder = msgspec.msgpack.Encoder()
 _messages: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
