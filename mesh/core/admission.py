@@ -2,8 +2,9 @@
 
 The transport's gate sees only a 32-byte key, so members speak on a socket that admits known
 keys, and everybody else speaks here. The door accepts any key, is tightly limited, and does
-one thing: it checks a passport and shows its own. A passport is only believed over a link
-that its own CURVE key opened, so a copied one is worth nothing.
+one thing: it checks papers. A passport is shown for a passport, and only believed over a link
+that its own CURVE key opened, so a copied one is worth nothing. Where an issuer's desk stands
+behind the door, an invitation is redeemed and a certificate renewed.
 """
 
 from __future__ import annotations
@@ -14,8 +15,17 @@ from dataclasses import dataclass
 from mesh.core.clock import Now
 from mesh.core.errors import GossamerError, IdentityError
 from mesh.core.identity import Member, Passport, Trust
+from mesh.core.issuing import Desk
 from mesh.core.records import Endpoints
-from mesh.core.wire import AdmissionMessage, Admitted, Present, Refused
+from mesh.core.wire import (
+    AdmissionMessage,
+    Admitted,
+    Certified,
+    Present,
+    Redeem,
+    Refused,
+    Renew,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,13 @@ class DoorLimits:
 
     keys_remembered: int = 1024
     """Strangers make keys for nothing; what is remembered of them is bounded."""
+
+    certified_per_second: float = 2.0
+    """Invitations redeemed and certificates renewed, over all. They have a share of their
+    own: who floods the desk keeps no member from meeting another, nor the reverse."""
+
+    certified_burst: float = 20.0
+    """A classroom of boards may join at once."""
 
 
 class TokenBucket:
@@ -58,11 +75,19 @@ class TokenBucket:
 class AdmissionDoor:
     """Checks passports; the shell carries the frames and opens the member gate."""
 
-    def __init__(self, trust: Trust, passport: Passport, limits: DoorLimits | None = None) -> None:
+    def __init__(
+        self,
+        trust: Trust,
+        passport: Passport,
+        limits: DoorLimits | None = None,
+        desk: Desk | None = None,
+    ) -> None:
         self.trust = trust
         self.passport = passport
         self.limits = limits or DoorLimits()
+        self.desk = desk
         self._all: TokenBucket | None = None
+        self._certified: TokenBucket | None = None
         self._per_key: OrderedDict[bytes, TokenBucket] = OrderedDict()
         self.counters: Counter[str] = Counter()
 
@@ -79,6 +104,8 @@ class AdmissionDoor:
         ``curve`` is the key that the link was opened with. Over the rate there is no reply at
         all: answering a flood would double it.
         """
+        if isinstance(message, Redeem | Renew):
+            return self._certify(message, curve, now), None
         if not self._within_rate(curve, now.mono):
             self.counters["admission_over_rate"] += 1
             return None, None
@@ -94,16 +121,42 @@ class AdmissionDoor:
         reply = Admitted(self.passport, incarnation, endpoints.control, endpoints.bulk)
         return reply, member
 
+    def _certify(
+        self, message: Redeem | Renew, curve: bytes, now: Now
+    ) -> Certified | Refused | None:
+        """A certificate; the shell keeps the desk's book on disk before it sends it."""
+        limits = self.limits
+        if self._certified is None:
+            self._certified = TokenBucket(
+                limits.certified_per_second, limits.certified_burst, now.mono
+            )
+        if not self._key_within_rate(curve, now.mono) or not self._certified.take(now.mono):
+            self.counters["admission_over_rate"] += 1
+            return None
+        try:
+            if self.desk is None:
+                raise IdentityError("this node issues no certificates", hint="ask one that does")
+            if isinstance(message, Redeem):
+                return self.desk.redeem(message, curve, now.wall)
+            return self.desk.renew(message.passport, curve, now.wall)
+        except GossamerError as error:
+            kind = "redeem" if isinstance(message, Redeem) else "renew"
+            self.counters[f"admission_refused_{kind}"] += 1
+            return Refused(error.code, error.sentence())
+
     def _within_rate(self, curve: bytes, now: float) -> bool:
         if self._all is None:
             self._all = TokenBucket(self.limits.per_second, self.limits.burst, now)
+        return self._key_within_rate(curve, now) and self._all.take(now)
+
+    def _key_within_rate(self, curve: bytes, now: float) -> bool:
         bucket = self._per_key.get(curve)
         if bucket is None:
             rate = self.limits.per_key_per_second
             bucket = self._per_key[curve] = TokenBucket(rate, 4 * rate, now)
             if len(self._per_key) > self.limits.keys_remembered:
                 self._per_key.popitem(last=False)
-        return bucket.take(now) and self._all.take(now)
+        return bucket.take(now)
 
 
 def check_presented(trust: Trust, passport: Passport, curve: bytes, now: Now) -> Member:

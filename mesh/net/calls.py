@@ -138,6 +138,7 @@ class Calls:
         self._load_seen = load_seen
         self._inboxes: dict[int, Inbox] = {}
         self._tasks: dict[tuple[bytes, int], asyncio.Task[None]] = {}
+        self._serving: dict[tuple[bytes, int], Incoming] = {}
         self._writable: dict[tuple[bytes, int], asyncio.Event] = {}
         self.counters: Counter[str] = Counter()
 
@@ -224,7 +225,25 @@ class Calls:
         key = (event.peer, event.stream)
         task = asyncio.create_task(self._serve(key, call, service))
         self._tasks[key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        self._serving[key] = event
+        task.add_done_callback(lambda _: self._done(key))
+
+    def _done(self, key: tuple[bytes, int]) -> None:
+        self._tasks.pop(key, None)
+        self._serving.pop(key, None)
+
+    def recheck(self) -> None:
+        """End the streams that would not be allowed if they were opened now."""
+        for key, event in list(self._serving.items()):
+            try:
+                self._check(event)
+            except GossamerError as error:
+                self.counters["ended_no_longer_allowed"] += 1
+                log.warning("ended a stream of %s: %s", event.name[:80], error.sentence())
+                self._emit(self._streams.callee.fail(*key, error.code, error.sentence()))
+                self._serving.pop(key, None)
+                if (task := self._tasks.get(key)) is not None:
+                    task.cancel()
 
     async def _serve(self, key: tuple[bytes, int], call: IncomingCall, service: Service) -> None:
         callee = self._streams.callee

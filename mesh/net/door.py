@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import zmq
 
@@ -15,7 +15,9 @@ from mesh.core.identity import Member, NodeKeys, Passport, Trust
 from mesh.core.records import Endpoints
 from mesh.core.wire import (
     MAX_ADMISSION_BYTES,
+    AdmissionMessage,
     Admitted,
+    Certified,
     Present,
     Refused,
     decode_admission,
@@ -39,7 +41,11 @@ class Door:
         now: Callable[[], Now],
         admitted: Callable[[Member], None],
         trouble: Callable[[str], None],
+        keep: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """``keep`` puts the desk's book on disk; raises :class:`ConfigError` when it cannot."""
+        self._keep = keep
+        self._keeping: set[asyncio.Task[None]] = set()
         self._door = door
         self._now = now
         self._admitted = admitted
@@ -49,6 +55,15 @@ class Door:
         self.endpoints = Endpoints()
         self._socket = listener(context, keys, ADMISSION_DOMAIN, MAX_ADMISSION_BYTES)
         self._pump: Pump | None = None
+
+    @property
+    def passport(self) -> Passport:
+        """What is shown to who comes."""
+        return self._door.passport
+
+    @passport.setter
+    def passport(self, passport: Passport) -> None:
+        self._door.passport = passport
 
     def bind(self, address: str) -> str:
         """Listen; returns the address in use."""
@@ -75,18 +90,42 @@ class Door:
             self._trouble(f"admission refused: {reply.reason}")
         if member is not None:
             self._admitted(member)
-        if reply is not None:
-            try:
-                self._socket.send_multipart([route.bytes, encode(reply)], zmq.NOBLOCK)
-            except zmq.ZMQError:
-                self.counters["admission_reply_lost"] += 1
-        if self._pump is not None:
-            self._pump.poke()
+        if isinstance(reply, Certified) and self._keep is not None:
+            # A use of an invitation is spent on disk before the certificate leaves.
+            task = asyncio.create_task(self._keep_then_reply(route.bytes, reply, self._keep))
+            self._keeping.add(task)
+            task.add_done_callback(self._keeping.discard)
+        elif reply is not None:
+            self._reply(route.bytes, reply)
+
+    async def _keep_then_reply(
+        self, route: bytes, reply: Certified, keep: Callable[[], Awaitable[None]]
+    ) -> None:
+        try:
+            await keep()
+        except GossamerError as error:
+            self.counters["admission_not_kept"] += 1
+            self._trouble(f"a certificate was not given: {error.sentence()}")
+            self._reply(route, Refused(error.code, "the issuer's disk cannot be written"))
+        else:
+            self._reply(route, reply)
+
+    def _reply(self, route: bytes, reply: AdmissionMessage) -> None:
+        if self._pump is None:
+            return
+        try:
+            self._socket.send_multipart([route, encode(reply)], zmq.NOBLOCK)
+        except zmq.ZMQError:
+            self.counters["admission_reply_lost"] += 1
+        self._pump.poke()
 
     def close(self) -> None:
         """Stop listening."""
+        for task in self._keeping:
+            task.cancel()
         if self._pump is not None:
             self._pump.close()
+            self._pump = None
         else:
             self._socket.close(linger=0)
 
@@ -107,6 +146,23 @@ async def knock(
     :class:`IdentityError` when either side does not believe the other,
     :class:`PeerLost` when nobody answers.
     """
+    message = Present(passport, incarnation)
+    reply = await ask_door(context, keys, address, server_key, message)
+    if not isinstance(reply, Admitted):
+        raise WireError(f"{address} answered with something else than its passport")
+    member = check_presented(trust, reply.passport, server_key, now())
+    return member, Endpoints(control=reply.control, bulk=reply.bulk, admission=address)
+
+
+async def ask_door(
+    context: zmq.Context[zmq.Socket[bytes]],
+    keys: NodeKeys,
+    address: str,
+    server_key: bytes,
+    message: AdmissionMessage,
+) -> AdmissionMessage:
+    """The answer of the door at ``address``; raises :class:`IdentityError` when it refuses and
+    :class:`PeerLost` when nobody who holds ``server_key`` answers."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[bytes] = loop.create_future()
 
@@ -118,7 +174,7 @@ async def knock(
     pump = Pump(socket, on_message)
     try:
         socket.connect(address)
-        socket.send(encode(Present(passport, incarnation)), zmq.NOBLOCK)
+        socket.send(encode(message), zmq.NOBLOCK)
         pump.poke()
         async with asyncio.timeout(KNOCK_TIMEOUT_S):
             reply = decode_admission(await answer)
@@ -133,10 +189,7 @@ async def knock(
         pump.close()
     if isinstance(reply, Refused):
         raise IdentityError(f"{address} refused this node: {reply.reason}")
-    if not isinstance(reply, Admitted):
-        raise WireError(f"{address} answered with something else than its passport")
-    member = check_presented(trust, reply.passport, server_key, now())
-    return member, Endpoints(control=reply.control, bulk=reply.bulk, admission=address)
+    return reply
 
 
 def describe(error: BaseException) -> str:

@@ -16,19 +16,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import msgspec
 import zmq
 
-from mesh.core.access import OPERATION_OF, Policy, check_reach
+from mesh.core.access import Policy
 from mesh.core.admission import AdmissionDoor
 from mesh.core.announcing import Vitals
 from mesh.core.clock import Now
 from mesh.core.cms import Refusal
+from mesh.core.delegation import with_warrant
 from mesh.core.effects import Send
 from mesh.core.errors import (
     AccessDenied,
     ConfigError,
-    DeadlineExceeded,
-    NoSuchName,
     PeerLost,
-    Rejected,
     WireError,
 )
 from mesh.core.events import (
@@ -41,19 +39,21 @@ from mesh.core.events import (
     RecordRefused,
     StateChanged,
 )
-from mesh.core.identity import LocalIdentity, Member
+from mesh.core.identity import LocalIdentity, Member, Passport
 from mesh.core.names import check_name
 from mesh.core.node import NodeCore
 from mesh.core.records import Device, Dialable, Endpoints, ModelInfo, ServedName
-from mesh.core.stream_events import Incoming, LoadSeen
+from mesh.core.stream_events import LoadSeen
 from mesh.core.streams import Streams
 from mesh.core.wire import CallHeader, DialBack, DialedBack, Hello, Lane, Load, Op, decode, encode
 from mesh.net.addresses import facing_address, is_wildcard
-from mesh.net.calls import Calls, IncomingCall, Service
+from mesh.net.calls import Calls, Service
 from mesh.net.door import Door
 from mesh.net.finding import Finder
 from mesh.net.journal import read_journal, write_journal
+from mesh.net.serving import Serving
 from mesh.net.settings import NodeConfig
+from mesh.net.standing import Standing
 from mesh.net.statedir import StateDir, seed_text
 from mesh.net.transport import Transport
 from mesh.net.troubles import Troubles
@@ -83,14 +83,19 @@ class MeshNode:
     ) -> None:
         self.state = state
         self.config = config
-        self.policy = policy or Policy()
         self.identity = state.identity()
         self.keys = self.identity.keys
         self.passport = self.identity.passport()
         self.trust = self.identity.trust
+        self.serving = Serving(
+            policy or Policy(),
+            self.trust,
+            lambda: self.me,
+            self._member,
+            self.now,
+        )
         self.counters: Counter[str] = Counter()
         self._told = Troubles()
-        self._services: dict[str, Service] = {}
         self._load = load
         self._offered: Offered | None = None
         self._loads: dict[bytes, tuple[Load, float]] = {}
@@ -118,17 +123,19 @@ class MeshNode:
             incarnation=self.incarnation,
             streams=self.streams,
         )
-        self.calls = Calls(self.streams, self.emit, self.now, self._check, self._load_seen)
+        self.calls = Calls(self.streams, self.emit, self.now, self.serving.check, self._load_seen)
+        self.standing = Standing(self)
         self.context = zmq.Context()
         self.context.set(zmq.MAX_SOCKETS, 4096)
         self.transport = Transport(self.context, self.keys, self, self._introduce)
         self._door = Door(
             self.context,
             self.keys,
-            AdmissionDoor(self.trust, self.passport),
+            AdmissionDoor(self.trust, self.passport, desk=self.standing.desk),
             self.now,
             self._admitted,
             self.on_trouble,
+            self.standing.keep_book,
         )
         self._bind()
         self.finder = Finder(self)
@@ -136,6 +143,7 @@ class MeshNode:
         self.core.restore(journal, self.now())
         self._after()
         self.finder.start()
+        self.standing.start()
         self.spawn(self._keep_disk())
 
     def _bind(self) -> None:
@@ -222,7 +230,7 @@ class MeshNode:
                 refusal.message, hint="ask the mesh's owner for a certificate that grants the name"
             ) from refusal
         self._offered = offered
-        self._services = {served.name: service for served, service in names}
+        self.serving.services = {served.name: service for served, service in names}
         self._after()
 
     def _publish(self, offered: Offered) -> None:
@@ -243,6 +251,22 @@ class MeshNode:
         if at_once:
             log.info("dialable: %s, %s", dialable.name.lower(), self.finder.reach.why)
             self._republish()
+
+    @property
+    def policy(self) -> Policy:
+        """The access rules; a new policy also holds for the streams that run."""
+        return self.serving.policy
+
+    @policy.setter
+    def policy(self, policy: Policy) -> None:
+        self.serving.policy = policy
+        self.calls.recheck()
+
+    def show_passport(self, passport: Passport) -> None:
+        """Show this renewed passport at the door and in the profile from now on."""
+        self.passport = self._door.passport = passport
+        self.core.store.admit(self.me)
+        self._republish()
 
     def _republish(self) -> None:
         if self._offered is not None:
@@ -281,8 +305,10 @@ class MeshNode:
                 f"{self.name_of(node)} cannot be dialled and has no link open to this node",
                 hint="two nodes behind NAT cannot call each other; ask by way of a third",
             )
+        if op is Op.DELEGATE and header.caller == self.me.node and header.warrant is None:
+            header = with_warrant(header, self.core.identity, self.now().wall)
         answer = (
-            self._call_here(name, body, header, op)
+            self.serving.call_here(name, body, header, op)
             if node == self.me.node
             else self.calls.call(node, name, op, body, header)
         )
@@ -291,40 +317,6 @@ class MeshNode:
                 yield message
         finally:
             await answer.aclose()  # type: ignore[attr-defined]
-
-    async def _call_here(
-        self, name: str, body: bytes, header: CallHeader, op: Op
-    ) -> AsyncIterator[bytes]:
-        service = self._services.get(name)
-        if service is None:
-            raise NoSuchName(f"this node does not offer {name}")
-        timeout_s = header.timeout_ms / 1000
-        call = IncomingCall(self.me, header, name, op, body, self.now().mono + timeout_s)
-        verdict = service.admit(call)
-        if not verdict.accepted:
-            raise Rejected(verdict.reason, retry_after_s=verdict.retry_after_s)
-        answer = service.serve(call)
-        try:
-            async with asyncio.timeout(timeout_s):
-                async for message in answer:
-                    yield message
-        except TimeoutError as error:
-            raise DeadlineExceeded("the time for this call is over") from error
-        finally:
-            await answer.aclose()  # type: ignore[attr-defined]
-
-    def _check(self, event: Incoming) -> tuple[Member, Service]:
-        """Access is decided where the work is done."""
-        member = self.core.member(event.peer)
-        if member is None:
-            raise WireError("a call from a node that is no member")
-        name = check_name(event.name)
-        self.policy.require(member, name, OPERATION_OF[event.op], own=False)
-        check_reach(event.header, self.me, own=False)
-        service = self._services.get(name)
-        if service is None:
-            raise NoSuchName(f"{self.me.name} does not offer {name}")
-        return member, service
 
     def _load_seen(self, event: LoadSeen) -> None:
         self._loads[event.node] = (event.load, self.now().mono)
@@ -374,6 +366,9 @@ class MeshNode:
         """Seconds since the node was last heard itself, -1 for never."""
         heard = self._heard.get(node)
         return -1.0 if heard is None else round(self.now().mono - heard, 3)
+
+    def _member(self, node: bytes) -> Member | None:
+        return self.core.member(node)
 
     def name_of(self, node: bytes) -> str:
         """A node's name for people."""

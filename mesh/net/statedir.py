@@ -31,6 +31,9 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     signing: bytes
     curve_secret: bytes
     certificate: Signed
+    issuer: Signed | None = None
+    doors: tuple[str, ...] = ()
+    """Seeds of who gave the certificate and can renew it."""
 
     @property
     def keys(self) -> NodeKeys:
@@ -44,7 +47,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
     def passport(self) -> Passport:
         """What it shows."""
-        return make_passport(self.keys, self.certificate, self.trust.mesh)
+        return make_passport(self.keys, self.certificate, self.trust.mesh, issuer=self.issuer)
 
 
 class AuthorityFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +75,8 @@ def write_private(path: Path, data: bytes) -> None:
         ) from error
 
 
-def _read(path: Path) -> bytes:
+def read_private(path: Path) -> bytes:
+    """The bytes of a file; raises :class:`ConfigError`."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -99,7 +103,7 @@ def open_authority(directory: Path) -> tuple[Authority, str]:
             hint="make one with: gossamer mesh create NAME",
         )
     try:
-        secret = msgspec.json.decode(_read(path), type=AuthorityFile)
+        secret = msgspec.json.decode(read_private(path), type=AuthorityFile)
     except msgspec.MsgspecError as error:
         raise ConfigError(f"{path} is damaged: {error}") from error
     return Authority(secret.private), secret.mesh_name
@@ -135,8 +139,13 @@ def create_identity(
         curve_secret=keys.curve_secret,
         certificate=certificate,
     )
-    write_private(directory / IDENTITY_FILE, msgspec.json.format(msgspec.json.encode(identity)))
+    write_identity(directory, identity)
     return identity
+
+
+def write_identity(directory: Path, identity: Identity) -> None:
+    """Keep ``identity`` as a whole, for its owner only; raises :class:`ConfigError`."""
+    write_private(directory / IDENTITY_FILE, msgspec.json.format(msgspec.json.encode(identity)))
 
 
 class StateDir:
@@ -169,7 +178,7 @@ class StateDir:
                 hint="copy the node's directory made by gossamer mesh add, or run gossamer demo",
             )
         try:
-            return msgspec.json.decode(_read(path), type=Identity)
+            return msgspec.json.decode(read_private(path), type=Identity)
         except msgspec.MsgspecError as error:
             raise ConfigError(f"{path} is damaged: {error}") from error
 

@@ -1,0 +1,87 @@
+"""What this node serves, and to whom: access is decided here, where the work is done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from mesh.core.access import OPERATION_OF, Policy, check_reach
+from mesh.core.clock import Now
+from mesh.core.delegation import check_origin
+from mesh.core.errors import AccessDenied, DeadlineExceeded, NoSuchName, Rejected, WireError
+from mesh.core.identity import Member, Trust
+from mesh.core.names import check_name
+from mesh.core.stream_events import Incoming
+from mesh.core.wire import CallHeader, Op
+from mesh.net.calls import IncomingCall, Service
+
+
+class Serving:
+    """The services of one node behind its access rules.
+
+    ``me`` and ``member`` look the node itself and others up, as their certificates are now.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        trust: Trust,
+        me: Callable[[], Member],
+        member: Callable[[bytes], Member | None],
+        now: Callable[[], Now],
+    ) -> None:
+        self.policy = policy
+        self.services: dict[str, Service] = {}
+        self._trust = trust
+        self._me = me
+        self._member = member
+        self._now = now
+
+    def check(self, event: Incoming) -> tuple[Member, Service]:
+        """Who calls and what answers; raises :class:`GossamerError` for what is not allowed.
+
+        Asked again while a stream runs: rules are reloaded, certificates end, nodes are revoked.
+        """
+        sender = self._member(event.peer)
+        if sender is None:
+            raise WireError("a call from a node that is no member")
+        wall = self._now().wall
+        if wall > sender.not_after:
+            raise AccessDenied(f"the certificate of {sender.name} has expired")
+        name = check_name(event.name)
+        operation = OPERATION_OF[event.op]
+        self.policy.require(sender, name, operation, own=False)
+        header = event.header
+        origin = self._member(header.caller)
+        origin = check_origin(header, sender, origin, self._trust, wall)
+        if origin is not sender:
+            # A delegate lends nobody its own rights: the task's origin needs them as well.
+            self.policy.require(origin, name, operation, own=False)
+        check_reach(header, self._me(), own=False)
+        service = self.services.get(name)
+        if service is None:
+            raise NoSuchName(f"{self._me().name} does not offer {name}")
+        return sender, service
+
+    async def call_here(
+        self, name: str, body: bytes, header: CallHeader, op: Op
+    ) -> AsyncIterator[bytes]:
+        """This node's call of itself; raises as a call of another does."""
+        service = self.services.get(name)
+        if service is None:
+            raise NoSuchName(f"this node does not offer {name}")
+        timeout_s = header.timeout_ms / 1000
+        deadline = self._now().mono + timeout_s
+        call = IncomingCall(self._me(), header, name, op, body, deadline)
+        verdict = service.admit(call)
+        if not verdict.accepted:
+            raise Rejected(verdict.reason, retry_after_s=verdict.retry_after_s)
+        answer = service.serve(call)
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for message in answer:
+                    yield message
+        except TimeoutError as error:
+            raise DeadlineExceeded("the time for this call is over") from error
+        finally:
+            await answer.aclose()  # type: ignore[attr-defined]
