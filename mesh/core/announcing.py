@@ -23,7 +23,7 @@ class AnnounceConfig(msgspec.Struct, frozen=True):
 
     ``mesh_statuses_per_s``: beyond that gap, the whole mesh sends about this many statuses a
     second: with N nodes each waits N / this. It bounds what a busy mesh costs each node
-    (twelve a second at 250 bytes and three copies: 9 kB/s) and is why load is also sent with
+    (eight a second at a kilobyte for three copies and some announcements) and is why load is also sent with
     every reply.
 
     ``load_step``: smallest change of load that matters; to and from idle (0) and full (1)
@@ -38,7 +38,7 @@ class AnnounceConfig(msgspec.Struct, frozen=True):
     profile_life_s: float = 86400.0
     status_life_s: float = 3600.0
     status_gap_s: float = 1.0
-    mesh_statuses_per_s: float = 12.0
+    mesh_statuses_per_s: float = 8.0
     load_step: float = 0.2
     rate_step: float = 0.25
     temperature_step_c: float = 5.0

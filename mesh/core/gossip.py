@@ -2,7 +2,7 @@
 
 A rumour goes out with its bytes at first, to a few peers per round, and afterwards as an
 announcement of its version, so that a peer that has it already costs thirty bytes and not two
-thousand. Whom this node told, and who told it, is never told again. Rumours alone leave
+thousand. Who is known to have it is not told again. Rumours alone leave
 somebody out; so every few seconds each node compares one hash with one other, and where it
 differs, versions, and both send what the other lacks.
 """
@@ -14,6 +14,7 @@ import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,6 +27,8 @@ from mesh.core.wire import Digest, DigestEntry, Rumours, Want
 
 WORD = 0  # in a Want: the node's own last statement, and who accuses it
 MAX_WANTED = 512  # asked for in one message: one Want must not fetch a store ten times over
+MAX_UNDER_WAY = 4096  # wants remembered: announcements of what never comes fill no memory
+WANT_TRIES = 5  # more, after the first
 MAX_ENTRIES = 1000  # in one digest message: 30 kB, half of the frame limit
 MAX_PART_BYTES = 32 * 1024  # of records in one message
 MAX_REPLY_BYTES = 256 * 1024  # of records in one answer; the rest follows the next time
@@ -55,7 +58,8 @@ class GossipConfig(msgspec.Struct, frozen=True):
     ``sync_period_s``: anti-entropy with one random peer. It bounds how long a node can miss
     something; an idle sync costs 40 bytes.
 
-    ``want_again_s``: the same thing is not asked of two peers within this time.
+    ``want_again_s``: the same thing is not asked of two peers within this time. After it, and
+    some times more, it is asked for again.
 
     ``copied_batch``: an answer with more new records than this is a library being copied to
     a newcomer, not news, and is not spread further.
@@ -66,8 +70,8 @@ class GossipConfig(msgspec.Struct, frozen=True):
     eager_rounds: int = 1
     extra_rounds: int = 3
     max_rumours: int = 2048
-    sync_period_s: float = 4.0
-    want_again_s: float = 0.5
+    sync_period_s: float = 2.0
+    want_again_s: float = 0.1
     copied_batch: int = 32
 
 
@@ -80,7 +84,8 @@ class Rumour:
     version: tuple[int, int]
     serial: int
     rounds: int = 0
-    told: set[bytes] = field(default_factory=set)
+    told: set[bytes] = field(default_factory=set)  # it may be lost on the way
+    known: set[bytes] = field(default_factory=set)  # they have shown that they have it
 
 
 class RumourMill:
@@ -100,16 +105,17 @@ class RumourMill:
         return len(self._rumours)
 
     def add(
-        self, key: Key, signed: Signed, version: tuple[int, int], told: Iterable[bytes] = ()
+        self, key: Key, signed: Signed, version: tuple[int, int], known: Iterable[bytes] = ()
     ) -> None:
-        """Spread this; it takes the place of older news of the same kind and subject."""
+        """Spread this, but not to those ``known`` to have it; it takes the place of older
+        news of the same kind and subject."""
         self._drop(key)
         if len(self._rumours) >= self._config.max_rumours:
             # The stalest goes: it was told most often and the rest hear it by anti-entropy.
             self._drop(max(self._rumours.values(), key=lambda r: r.rounds).key)
             self.counters["rumours_dropped"] += 1
         self._serial += 1
-        rumour = Rumour(key, signed, version, self._serial, told=set(told))
+        rumour = Rumour(key, signed, version, self._serial, known=set(known))
         self._rumours[key] = rumour
         self._by_payload[signed.payload] = rumour
 
@@ -117,7 +123,15 @@ class RumourMill:
         """This peer has it: it sent it."""
         rumour = self._by_payload.get(payload)
         if rumour is not None:
-            rumour.told.add(node)
+            rumour.known.add(node)
+
+    def announced_by(self, node: bytes, entry: DigestEntry) -> None:
+        """This peer announced a version: if it is the one spread here, it has it."""
+        versions = ((Kind.PROFILE, entry.profile), (Kind.STATUS, entry.status))
+        for kind, sequence in versions:
+            rumour = self._rumours.get((entry.node, int(kind), b"")) if sequence else None
+            if rumour is not None and rumour.version <= (entry.incarnation, sequence):
+                rumour.known.add(node)
 
     def _drop(self, key: Key) -> None:
         old = self._rumours.pop(key, None)
@@ -138,22 +152,20 @@ class RumourMill:
         out: list[Send] = []
         for peer in self._listeners(newest[0], present):
             out += self._tell(peer, newest)
-        limit = self._limit(len(present) + 1)
+        spread = math.ceil(math.log(len(present) + 2) / math.log(self._config.fanout + 1))
         for rumour in newest:
             rumour.rounds += 1
-            if rumour.rounds >= limit or len(rumour.told) >= len(present):
+            # A status is soon replaced by the next: what it costs matters more than who misses.
+            extra = self._config.extra_rounds if rumour.key[1] != Kind.STATUS else 0
+            if rumour.rounds >= spread + extra or len(rumour.known) >= len(present):
                 self._drop(rumour.key)
         return out
-
-    def _limit(self, mesh: int) -> int:
-        spread = math.log(mesh + 1) / math.log(self._config.fanout + 1)
-        return math.ceil(spread) + self._config.extra_rounds
 
     def _listeners(self, first: Rumour, present: list[bytes]) -> list[bytes]:
         """Random peers, those first who have not yet heard the newest."""
         fanout = self._config.fanout
         some = self._rng.sample(present, min(len(present), 4 * fanout))
-        some.sort(key=first.told.__contains__)
+        some.sort(key=lambda peer: (peer in first.known, peer in first.told))
         return some[:fanout]
 
     def _tell(self, peer: bytes, newest: list[Rumour]) -> list[Send]:
@@ -167,7 +179,7 @@ class RumourMill:
             if rumour.key[1] == WORD:
                 statements.append(rumour.signed)
                 size += STATEMENT_BYTES
-            elif rumour.rounds < self._config.eager_rounds:
+            elif rumour.rounds < self._config.eager_rounds and peer not in rumour.told:
                 records.append(rumour.signed)
                 size += len(rumour.signed.payload) + len(rumour.signed.signature)
             else:
@@ -196,8 +208,21 @@ class RumourMill:
         return self._next if self._rumours else math.inf
 
 
+class _Wanted(NamedTuple):
+    """Something asked for that has not come yet."""
+
+    until: float
+    peer: bytes
+    offer: DigestEntry
+    tries: int
+
+
 class AntiEntropy:
-    """Push-pull comparison of stores. ``accusers`` are a dead node's accusations on hand."""
+    """Push-pull comparison of stores.
+
+    ``accusers`` are a dead node's accusations on hand; ``announced`` hears which peer has
+    announced which version.
+    """
 
     def __init__(
         self,
@@ -205,13 +230,15 @@ class AntiEntropy:
         rng: random.Random,
         store: Store,
         accusers: Callable[[bytes], list[Signed]],
+        announced: Callable[[bytes, DigestEntry], None],
     ) -> None:
         self._config = config
         self._rng = rng
         self._store = store
         self._accusers = accusers
+        self._announced = announced
         self._soon: OrderedDict[bytes, float] = OrderedDict()
-        self._wanted: dict[tuple[bytes, int], float] = {}
+        self._wanted: dict[tuple[bytes, int], _Wanted] = {}
         self._next = -math.inf
         self.counters: Counter[str] = Counter()
 
@@ -221,8 +248,7 @@ class AntiEntropy:
 
     def tick(self, present: list[bytes], now: Now) -> list[Send]:
         """Open the comparisons that are due."""
-        for key in [k for k, until in self._wanted.items() if until <= now.mono]:
-            del self._wanted[key]
+        out = self._ask_again(now)
         peers = [node for node, at in self._soon.items() if at <= now.mono]
         for node in peers:
             del self._soon[node]
@@ -230,7 +256,20 @@ class AntiEntropy:
             # A random phase: nodes that started together must not speak together.
             self._next = now.mono + self._config.sync_period_s * self._rng.uniform(0.75, 1.25)
             peers.append(self._rng.choice(present))
-        return [self.open(peer) for peer in peers]
+        return out + [self.open(peer) for peer in peers]
+
+    def _ask_again(self, now: Now) -> list[Send]:
+        """What was wanted and has not come is asked for again, a few times."""
+        again: dict[bytes, list[tuple[bytes, int]]] = {}
+        for key in [k for k, wanted in self._wanted.items() if wanted.until <= now.mono]:
+            wanted = self._wanted.pop(key)
+            mine = self._store.get(key[0])
+            have = _describe(key[0], mine) if mine else None
+            if wanted.tries and key in _newer(wanted.offer, have):
+                until = now.mono + self._config.want_again_s
+                self._wanted[key] = _Wanted(until, wanted.peer, wanted.offer, wanted.tries - 1)
+                again.setdefault(wanted.peer, []).append(key)
+        return [Send(peer, Want(keys[:MAX_WANTED])) for peer, keys in again.items()]
 
     def open(self, peer: bytes) -> Send:
         """The first step: one hash."""
@@ -238,7 +277,8 @@ class AntiEntropy:
 
     def next_deadline(self) -> float:
         """Monotonic seconds."""
-        return min(self._next, min(self._soon.values(), default=math.inf))
+        due = min(self._next, min(self._soon.values(), default=math.inf))
+        return min(due, min((wanted.until for wanted in self._wanted.values()), default=math.inf))
 
     def on_digest(self, sender: bytes, digest: Digest, now: Now) -> list[Send]:
         """The next step of a comparison, or an announcement of news."""
@@ -279,11 +319,14 @@ class AntiEntropy:
         return [Send(sender, part) for part in parts]
 
     def _compare(self, sender: bytes, digest: Digest, now: Now) -> list[Send]:
-        wants: list[tuple[bytes, int]] = []
+        wants: dict[tuple[bytes, int], DigestEntry] = {}
         offers: list[tuple[bytes, int]] = []
         for theirs in digest.entries[:MAX_ENTRIES]:
             mine = self._store.get(theirs.node)
-            wants += _newer(theirs, _describe(theirs.node, mine) if mine else None)
+            if not digest.scope:
+                self._announced(sender, theirs)
+            news = _newer(theirs, _describe(theirs.node, mine) if mine else None)
+            wants.update(dict.fromkeys(news, theirs))
             if mine is not None and digest.scope:
                 offers += _newer(_describe(theirs.node, mine), theirs)
         if digest.scope:
@@ -292,9 +335,11 @@ class AntiEntropy:
                 if node not in named and not entry.withdrawn:
                     offers += _newer(_describe(node, entry), None)
         out = self._pack(sender, offers)
-        fresh = [want for want in wants if want not in self._wanted][:MAX_WANTED]
+        room = min(MAX_WANTED, MAX_UNDER_WAY - len(self._wanted))
+        fresh = [want for want in wants if want not in self._wanted][: max(room, 0)]
         for want in fresh:
-            self._wanted[want] = now.mono + self._config.want_again_s
+            until = now.mono + self._config.want_again_s
+            self._wanted[want] = _Wanted(until, sender, wants[want], WANT_TRIES)
         if fresh:
             out.append(Send(sender, Want(fresh)))
         return out

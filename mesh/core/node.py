@@ -103,7 +103,9 @@ class NodeCore:
         self.store.admit(identity.member)
         self.membership = Membership(identity, self.config.membership, self._rng, incarnation)
         self._mill = RumourMill(self.config.gossip, self._rng, self.store)
-        self._sync = AntiEntropy(self.config.gossip, self._rng, self.store, self._accusers)
+        self._sync = AntiEntropy(
+            self.config.gossip, self._rng, self.store, self._accusers, self._mill.announced_by
+        )
         self._gate = StatusGate(self.config.announce)
         self._resolver = Resolver(self.store, self._rng, self.membership.state, self._load_of)
         self._sequence = 0
