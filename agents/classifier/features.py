@@ -11,6 +11,7 @@ import math
 import re
 import zlib
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 HASH_WIDTH = 4096
@@ -71,7 +72,7 @@ class Text(NamedTuple):
     calculation: float  # 0 none, 0.5 numbers and a spoken operator, 1 number operator number
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=256)
 def read(text: str) -> Text:
     """The features of a text; equal texts share one result, which must not be changed."""
     tokens = _tokens(text)
@@ -93,7 +94,7 @@ def read(text: str) -> Text:
     return Text(tokens, _unit(words), _unit(pieces), frozenset(content), _calculation(tokens))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=4096)
 def word_pieces(word: str) -> tuple[str, ...]:
     """Character 3- and 4-grams of one word with its borders."""
     framed = f"^{word}$"
@@ -104,7 +105,7 @@ def word_pieces(word: str) -> tuple[str, ...]:
     )
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=4096)
 def stem(word: str) -> str:
     """A word without its commonest endings: enough that "nodes" and "node" are one."""
     for ending in ("ings", "ing", "ies", "ed", "es", "s", "ly"):
@@ -121,13 +122,19 @@ def cosine(first: dict[str, float], second: dict[str, float]) -> float:
     return sum(value * second.get(key, 0.0) for key, value in first.items())
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=64)
 def hashed(text: str) -> tuple[tuple[int, float], ...]:
     """The features as (index below HASH_WIDTH, value) for the trained head."""
     seen = read(text)
     found: dict[str, float] = {f"w {key}": value for key, value in seen.words.items()}
     for key, value in seen.pieces.items():
         found[f"p {key}"] = 0.7 * value
+    # "who are you" is all stop words: the head may learn from them what likeness must not.
+    spoken = ["^", *seen.tokens, "$"]
+    share = 1.0 / math.sqrt(len(spoken))
+    for first, second in pairwise(spoken):
+        for key in (f"u {second}", f"b {first} {second}"):
+            found[key] = found.get(key, 0.0) + 0.6 * share
     numbers = seen.tokens.count(NUMBER)
     found[f"s numbers {min(numbers, 3)}"] = 0.3
     found[f"s calculation {seen.calculation}"] = 0.6

@@ -23,20 +23,22 @@ from agents.classifier.features import Text, cosine
 from mesh.core.errors import ConfigError
 
 NONE = ""  # the label of "no name fits" in the head
-LIKENESS = (
+_ALIKE = (
     "example_words",
     "example_words_second",
     "example_pieces",
     "content_known",
+    "content_any",
     "pieces_known",
     "description_pieces",
     "domain_said",
     "shape_agrees",
     "shape_differs",
     "no_content",
-    "head",
-    "no_head",
 )
+# A name that the head was trained on leans on the head, a new one on what it advertises alone:
+# the same features with weights of their own.
+LIKENESS = (*_ALIKE, "head", *(f"new_{name}" for name in _ALIKE), "new")
 NOTHING = ("bias", "head", "calculation", "content_words", "best_known", "no_content")
 
 
@@ -155,12 +157,13 @@ def likeness(seen: Text, known: KnownName, head: dict[str, float]) -> tuple[floa
     content = seen.content
     shape = max((text.calculation for text in profile.examples), default=0.0)
     counts = seen.calculation >= 0.5
-    head_says = head.get(known.name)
-    return (
+    shared = content & profile.vocabulary
+    alike = (
         by_words[0] if by_words else 0.0,
         by_words[1] if len(by_words) > 1 else 0.0,
         by_pieces,
-        len(content & profile.vocabulary) / len(content) if content else 0.0,
+        len(shared) / len(content) if content else 0.0,
+        1.0 if shared else 0.0,
         sum(value for key, value in seen.pieces.items() if key in profile.pieces)
         / (sum(seen.pieces.values()) or 1.0),
         cosine(seen.pieces, profile.description.pieces),
@@ -168,16 +171,19 @@ def likeness(seen: Text, known: KnownName, head: dict[str, float]) -> tuple[floa
         1.0 if counts and shape >= 0.5 else 0.0,
         1.0 if counts != (shape >= 0.5) else 0.0,
         1.0 if not content else 0.0,
-        head_says if head_says is not None else 0.0,
-        1.0 if head_says is None else 0.0,
     )
+    silent = (0.0,) * len(alike)
+    if known.name in head:
+        return (*alike, head[known.name], *silent, 0.0)
+    return (*silent, 0.0, *alike, 1.0)
 
 
 def nothing(
     seen: Text, rows: Sequence[tuple[float, ...]], head: dict[str, float]
 ) -> tuple[float, ...]:
     """What speaks for "no name fits": the values of :data:`NOTHING`."""
-    best = max((row[LIKENESS.index("pieces_known")] for row in rows), default=0.0)
+    known, new = LIKENESS.index("pieces_known"), LIKENESS.index("new_pieces_known")
+    best = max((row[known] + row[new] for row in rows), default=0.0)
     return (
         1.0,
         head.get(NONE, 0.0),

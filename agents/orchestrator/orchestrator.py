@@ -26,6 +26,9 @@ from mesh.core.errors import GossamerError
 # Events between the steps and whoever reads them: a slow reader slows the streams down, which
 # is what credits on the wire are for; it never fills the memory.
 MAX_EVENTS = 256
+# Comparing a question with a name takes about a tenth of a millisecond on a board; above this
+# many it goes to a thread, so that no probe waits for it.
+MAX_NAMES_ON_LOOP = 64
 
 __all__ = ["AskOptions", "Orchestrator", "make_parts"]
 
@@ -201,7 +204,7 @@ class Orchestrator:
                     name=step.name, probability=1.0, rule="named in the plan", expert=expert
                 )
                 continue
-            if classifier.blocking:
+            if classifier.blocking or len(known) > MAX_NAMES_ON_LOOP:
                 relevance = await asyncio.to_thread(classifier.classify, step.question, known)
             else:
                 relevance = classifier.classify(step.question, known)

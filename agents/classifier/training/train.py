@@ -45,6 +45,7 @@ HEAD_DECAY = 2e-3  # with 1e-4 the head is sure of questions that it has never s
 HEAD_ROUNDS = 300
 LIKENESS_DECAY = 1e-3
 LIKENESS_ROUNDS = 600
+REPEATS = {"new": 8, "known": 2}  # episodes per question: few lines speak for new names
 NEW_NAMES = (0, 0, 1, 2, 3, 4, 6, 8)  # how many new names an episode may offer
 LABELS = (*(known.name for known in WELL_KNOWN), NONE)
 
@@ -131,6 +132,7 @@ def episodes(
 ) -> list[Episode]:
     """Per question: rows of likeness to the names offered, the row of nothing, the answer."""
     built = []
+    new_labels = {known.name for known in source.new}
     own_examples = {text.lower() for known in WELL_KNOWN for text in known.examples}
     lines = {text.lower(): name for name, texts in source.asked.items() if name for text in texts}
     for sample in made:
@@ -138,7 +140,7 @@ def episodes(
             continue  # its likeness to itself would teach nothing
         seen = features.read(sample.text)
         head = heads[sample.fold].log_probabilities(sample.text)
-        for _ in range(3):
+        for _ in range(REPEATS["new" if sample.label in new_labels else "known"]):
             new = _new_names(sample, source, seen.content, lines, rng)
             offered = [*WELL_KNOWN, *new]
             rows = [likeness(seen, known, head) for known in offered]
