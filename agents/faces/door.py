@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mesh.core.errors import ConfigError
@@ -87,4 +88,25 @@ def candidates(state: Path | None) -> list[Path]:
     for folder in (root, demo):
         with contextlib.suppress(OSError):
             places += sorted(x for x in folder.iterdir() if x.is_dir() and x != demo)
+        places += [demo] if folder == root else []
     return [place for place in places if is_socket(socket_path(place))]
+
+
+@contextlib.contextmanager
+def announced(state: Path) -> Iterator[None]:
+    """Let who names no state directory find the agent of ``state``, until the block is left.
+
+    For a demo in a folder of its own. The latest one to be announced is found; a user's own
+    agent comes before it. Where the state directory cannot be written, nothing is announced.
+    """
+    pointer = default_state() / DEMO_FOLDER / POINTER_FILE
+    path = f"{socket_path(state).absolute()}\n"
+    with contextlib.suppress(OSError):
+        pointer.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        pointer.write_text(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if pointer.read_text() == path:
+                pointer.unlink()

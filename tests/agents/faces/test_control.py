@@ -16,7 +16,7 @@ from agents.faces import client as client_module
 from agents.faces import control
 from agents.faces.client import ControlClient, Result
 from agents.faces.control import ControlServer, unary
-from agents.faces.door import POINTER_FILE, socket_path
+from agents.faces.door import POINTER_FILE, announced, socket_path
 from mesh.core.errors import (
     DeadlineExceeded,
     FrameTooLarge,
@@ -360,6 +360,24 @@ def test_a_directory_of_state_directories_stands_for_its_agents(tmp_path: Path) 
             assert found.state == tmp_path / "demo" / "n2"
 
     served(tmp_path / "demo" / "n2", body)
+
+
+def test_an_announced_demo_is_found_without_naming_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    monkeypatch.setenv("GOSSAMER_STATE", str(home))
+
+    async def body(_: ControlServer, __: Verbs, ___: ControlClient) -> None:
+        with announced(tmp_path / "n1"):
+            async with await ControlClient.connect() as found:
+                assert await found.fetch("echo", {"a": 1}) == {"a": 1}
+            with announced(tmp_path / "later"):
+                pass
+        with pytest.raises(GossamerError, match="No agent runs"):
+            await ControlClient.connect()
+
+    served(tmp_path / "n1", body)
 
 
 def test_without_an_agent_the_error_says_how_to_start_one(tmp_path: Path) -> None:
