@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from capabilities.slm.training.chat import Example
 from capabilities.slm.training.wordings import (
@@ -33,6 +33,8 @@ from capabilities.slm.training.wordings import (
 )
 
 HELD_OUT_SHARE = 10  # one pair of operands in ten is never trained on
+DECLINED_SHARE = 0.14
+CUT_SHARE = 0.6
 NOT_ARITHMETIC = "I only do arithmetic."
 OUT_OF_RANGE = (
     "I only add and subtract numbers of up to four digits and multiply numbers of up to two digits."
@@ -204,7 +206,7 @@ def _declined(rng: random.Random, *, held_out: bool) -> Example:
 
 def sample(rng: random.Random) -> Example:
     """One training example: never a held-out pair, never a held-out wording."""
-    if rng.random() < 0.12:
+    if rng.random() < DECLINED_SHARE:
         return _declined(rng, held_out=False)
     while True:
         task = sample_task(rng, hard=True)
@@ -213,7 +215,15 @@ def sample(rng: random.Random) -> Example:
     wording = rng.choice(TRAINING[task.operation]).format(a=task.left, b=task.right)
     if rng.random() < 0.25:
         wording = ramble(rng, wording)
-    return _example(rng, task, wording, held_out=False)
+    example = _example(rng, task, wording, held_out=False)
+    if rng.random() < CUT_SHARE:
+        # Reading the task out of a sentence is learned last: practise it without the columns,
+        # which make up two thirds of a reply and are learned first.
+        opening = example.scratchpad[
+            : example.scratchpad.index("a" if task.operation != "*" else "e")
+        ]
+        example = replace(example, reply_limit=1 + len(opening))  # a token each, after <|think|>
+    return example
 
 
 def held_out_example(rng: random.Random) -> Example:

@@ -50,6 +50,8 @@ class Example:
     new_wording: bool = False
     # All wordings that are right, `answer` among them; empty when there is only `answer`.
     alternatives: tuple[str, ...] = ()
+    # Train on only so many tokens of the reply; 0 is all. Practises a beginning at less cost.
+    reply_limit: int = 0
     # Earlier turns as (question, answer).
     history: tuple[tuple[str, str], ...] = ()
 
@@ -67,12 +69,13 @@ def prompt_ids(tokenizer: Tokenizer, example: Example) -> list[int]:
 
 
 def reply_ids(tokenizer: Tokenizer, example: Example) -> list[int]:
-    """Token ids of what the model should write, ending with `<|end|>`."""
+    """Token ids of what the model should write, ending with `<|end|>` unless it is cut short."""
     ids: list[int] = []
     if example.scratchpad:
         scratchpad = _text_ids(tokenizer, example.scratchpad)
         ids = [special_id(THINK), *scratchpad, special_id(THINK_END)]
-    return [*ids, *_text_ids(tokenizer, example.answer), special_id(END)]
+    ids = [*ids, *_text_ids(tokenizer, example.answer), special_id(END)]
+    return ids[: example.reply_limit or len(ids)]
 
 
 def _text_ids(tokenizer: Tokenizer, text: str) -> list[int]:
