@@ -23,8 +23,8 @@ class AnnounceConfig(msgspec.Struct, frozen=True):
 
     ``mesh_statuses_per_s``: beyond that gap, the whole mesh sends about this many statuses a
     second: with N nodes each waits N / this. It bounds what a busy mesh costs each node
-    (eight a second at a kilobyte for three copies and some announcements) and is why load is also sent with
-    every reply.
+    (eight a second at a kilobyte for three copies and some announcements) and is why load is
+    also sent with every reply.
 
     ``load_step``: smallest change of load that matters; to and from idle (0) and full (1)
     always does. Smaller follows more closely and gossips more.

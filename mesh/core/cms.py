@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import math
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
 
 import msgspec
 
@@ -19,7 +21,8 @@ from mesh.core.clock import Now
 from mesh.core.errors import GossamerError, IdentityError, NameInvalid, WireError
 from mesh.core.events import Event, MemberForgotten, MemberLearned, ProfileChanged, StatusChanged
 from mesh.core.identity import CLOCK_SKEW_S, Member, Passport, Purpose, Signed, Trust, show_id
-from mesh.core.names import check_name, matches
+from mesh.core.name_index import NameIndex, Offer
+from mesh.core.names import check_name
 from mesh.core.records import (
     Endpoints,
     Kind,
@@ -100,6 +103,17 @@ class Entry:
     tokens_at: float = 0.0
 
 
+class Conditions(TypedDict, total=False):
+    """Of a query: domain, model name and modality are exact, the rate is the node's own claim
+    in tokens per second, and a node whose load is not known counts as idle."""
+
+    domain: str
+    model: str
+    modality: str
+    min_tokens_per_s: float
+    max_load: float
+
+
 class Store:
     """The metadata store of one node. ``wall`` clocks only expire; all order is by version."""
 
@@ -108,12 +122,10 @@ class Store:
         self.config = config or StoreConfig()
         self._entries: dict[bytes, Entry] = {}
         self._current: set[bytes] = set()  # payloads in store: a duplicate costs one look-up
-        self._by_name: dict[str, dict[bytes, ServedName]] = {}
-        self._by_label: dict[str, set[bytes]] = {}
+        self._names = NameIndex()
         self._prints = [0] * BUCKETS
         self.counters: Counter[str] = Counter()
         self.events: deque[Event] = deque()
-        self.revision = 0  # rises with every change of names, for caches
 
     # -- reading -----------------------------------------------------------------------
 
@@ -148,62 +160,35 @@ class Store:
         record = entry.status.record if entry and entry.status else None
         return record if isinstance(record, Status) else None
 
-    def servers(self, name: str) -> dict[bytes, ServedName]:
-        """Who advertises exactly this name (a live view: do not change it)."""
-        return self._by_name.get(name, {})
-
-    def names(self) -> Iterable[str]:
-        """Every advertised name."""
-        return self._by_name.keys()
+    @property
+    def names(self) -> NameIndex:
+        """Who serves what."""
+        return self._names
 
     def labelled(self, label: str) -> frozenset[bytes]:
         """The ids of the nodes whose certificate bears this node name."""
-        return frozenset(self._by_label.get(label, ()))
+        return self._names.labelled(label)
 
-    def query(
-        self,
-        pattern: str = "",
-        *,
-        domain: str = "",
-        model: str = "",
-        modality: str = "",
-        min_tokens_per_s: float = 0.0,
-        max_load: float = float("inf"),
-    ) -> list[tuple[bytes, ServedName]]:
-        """Served names that meet every condition given; raises for a bad pattern.
+    def query(self, pattern: str = "", **conditions: Unpack[Conditions]) -> list[Offer]:
+        """Served names that meet every condition given; raises for a bad pattern."""
+        return [
+            (node, served)
+            for node, served in self._names.under(pattern)
+            if self._meets(node, served, conditions)
+        ]
 
-        ``domain``, ``model`` (its name) and ``modality`` are exact; the rate is the node's
-        own claim; a node whose load is not known counts as idle.
-        """
-        found: list[tuple[bytes, ServedName]] = []
-        for name, servers in self._by_name.items():
-            if pattern and not matches(pattern, name):
-                continue
-            for node, served in servers.items():
-                if domain and served.domain != domain:
-                    continue
-                if self._meets(node, served, model, modality, min_tokens_per_s, max_load):
-                    found.append((node, served))
-        return found
-
-    def _meets(
-        self,
-        node: bytes,
-        served: ServedName,
-        model: str,
-        modality: str,
-        min_tokens_per_s: float,
-        max_load: float,
-    ) -> bool:
+    def _meets(self, node: bytes, served: ServedName, want: Conditions) -> bool:
         profile, status = self.profile(node), self.status(node)
         if profile is None:
             return False
         models = [m for m in profile.models if not served.model or m.name == served.model]
+        domain, model, modality = (want.get(k, "") for k in ("domain", "model", "modality"))
         return (
-            (not model or any(m.name == model for m in models))
+            (not domain or served.domain == domain)
+            and (not model or any(m.name == model for m in models))
             and (not modality or any(modality in m.modalities for m in models))
-            and profile.device.tokens_per_s >= min_tokens_per_s
-            and (status is None or status.load <= max_load)
+            and profile.device.tokens_per_s >= want.get("min_tokens_per_s", 0.0)
+            and (status is None or status.load <= want.get("max_load", math.inf))
         )
 
     # -- members -----------------------------------------------------------------------
@@ -219,11 +204,11 @@ class Store:
                 self.counters["refused_members_full"] += 1
                 return False
             entry = self._entries[member.node] = Entry(member)
-            self._by_label.setdefault(member.name, set()).add(member.node)
+            self._names.label(member.node, member.name)
             self.events.append(MemberLearned(member))
         elif entry.member != member:
-            self._by_label.get(entry.member.name, set()).discard(member.node)
-            self._by_label.setdefault(member.name, set()).add(member.node)
+            self._names.unlabel(member.node, entry.member.name)
+            self._names.label(member.node, member.name)
             entry.member = member
             self.events.append(MemberLearned(member))
         if endpoints is not None:
@@ -247,7 +232,7 @@ class Store:
         self._drop(node, entry, Kind.PROFILE)
         self._drop(node, entry, Kind.STATUS)
         self._prints[node[0] % BUCKETS] ^= entry.print
-        self._by_label.get(entry.member.name, set()).discard(node)
+        self._names.unlabel(node, entry.member.name)
         del self._entries[node]
         self.events.append(MemberForgotten(node, entry.member.name))
 
@@ -388,7 +373,7 @@ class Store:
             self._drop(head.node, entry, Kind.PROFILE)
             entry.profile, entry.profile_seq = kept, head.sequence
             entry.endpoints = record.endpoints
-            self._index(head.node, record)
+            self._names.add(head.node, record.names)
             self.events.append(ProfileChanged(head.node, record))
         else:
             self._drop(head.node, entry, Kind.STATUS)
@@ -431,12 +416,7 @@ class Store:
             entry.dead = dead
             self._reprint(node, entry)
 
-    # -- indices -----------------------------------------------------------------------
-
-    def _index(self, node: bytes, profile: Profile) -> None:
-        for served in profile.names:
-            self._by_name.setdefault(served.name, {})[node] = served
-        self.revision += 1
+    # -- dropping ----------------------------------------------------------------------
 
     def _drop(self, node: bytes, entry: Entry, kind: Kind) -> None:
         kept = entry.profile if kind is Kind.PROFILE else entry.status
@@ -447,13 +427,7 @@ class Store:
             entry.status = None
             return
         entry.profile = None
-        for served in kept.record.names:
-            servers = self._by_name.get(served.name)
-            if servers is not None:
-                servers.pop(node, None)
-                if not servers:
-                    del self._by_name[served.name]
-        self.revision += 1
+        self._names.drop(node, kept.record.names)
 
     def expire(self, now: Now) -> None:
         """Drop what has run out. Forgotten are nodes whose certificate has expired, and those

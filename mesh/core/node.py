@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mesh.core.announcing import AnnounceConfig, StatusGate, Vitals
+from mesh.core.announcing import AnnounceConfig, Vitals
 from mesh.core.clock import Now
 from mesh.core.cms import Outcome, Refusal, Store, StoreConfig
 from mesh.core.effects import Core, Send
@@ -32,6 +32,7 @@ from mesh.core.gossip import WORD, AntiEntropy, GossipConfig, RumourMill
 from mesh.core.identity import LocalIdentity, Member, Signed
 from mesh.core.membership import Membership
 from mesh.core.membership_config import MembershipConfig
+from mesh.core.publishing import Publisher
 from mesh.core.records import (
     Device,
     Endpoints,
@@ -42,7 +43,6 @@ from mesh.core.records import (
     ServedName,
     Status,
     read_head,
-    seal,
 )
 from mesh.core.resolver import Allowed, Choice, Listing, Resolver
 from mesh.core.statements import Word, read_statement
@@ -106,10 +106,10 @@ class NodeCore:
         self._sync = AntiEntropy(
             self.config.gossip, self._rng, self.store, self._accusers, self._mill.announced_by
         )
-        self._gate = StatusGate(self.config.announce)
+        self._publisher = Publisher(
+            identity, self.config.announce, self.store, self._mill, lambda: self.incarnation
+        )
         self._resolver = Resolver(self.store, self._rng, self.membership.state, self._load_of)
-        self._sequence = 0
-        self._profile: Profile | None = None
         self._observed: dict[bytes, tuple[float, float]] = {}  # node: load, monotonic seconds
         self._now = -math.inf  # the latest time handed in
         self._sweep_at = -math.inf
@@ -150,11 +150,9 @@ class NodeCore:
         if self._sweep_at <= now.mono:
             self._sweep_at = now.mono + SWEEP_S
             self.store.expire(now)
-            self._renew(now)
+            self._publisher.renew(now)
         out = self.membership.tick(now)
-        vitals = self._gate.due(now, len(self.membership.present))
-        if vitals is not None:
-            self._publish_status(vitals, now)
+        self._publisher.tick(len(self.membership.present), now)
         out += self._settle(now)
         out += self._mill.tick(self.membership.present, now)
         out += self._sync.tick(self.membership.present, now)
@@ -168,7 +166,7 @@ class NodeCore:
             self.membership.next_deadline(),
             self._mill.next_deadline(),
             self._sweep_at,
-            self._gate.next_deadline(len(self.membership.present)),
+            self._publisher.next_deadline(len(self.membership.present)),
         )
         if self.membership.present:
             due = min(due, self._sync.next_deadline())
@@ -214,7 +212,7 @@ class NodeCore:
         Raises :class:`Refusal` for a name that its own certificate does not grant and
         :class:`WireError` when it is over 8 KiB; then the former profile stays.
         """
-        self._publish_profile(
+        self._publisher.profile(
             Profile(
                 kind=Kind.PROFILE,
                 node=self.identity.node,
@@ -234,7 +232,7 @@ class NodeCore:
 
     def set_status(self, vitals: Vitals, now: Now) -> None:
         """This node's load and health now; it travels when the change means something."""
-        self._gate.set(vitals, now)
+        self._publisher.vitals(vitals, now)
 
     def observe_load(self, node: bytes, load: Load, now: Now) -> None:
         """Fresh load off a reply; it beats what gossip says."""
@@ -457,50 +455,7 @@ class NodeCore:
             return
         raised = self.membership.raise_incarnation(head.incarnation)
         self._emit(IncarnationRaised(raised))
-        if self._profile is not None:
-            self._publish_profile(self._profile, now)
-
-    # -- publishing --------------------------------------------------------------------
-
-    def _publish_profile(self, profile: Profile, now: Now) -> None:
-        lifetime = self.config.announce.profile_life_s
-        self._sequence += 1
-        fresh = msgspec.structs.replace(
-            profile,
-            incarnation=self.membership.life[0],
-            sequence=self._sequence,
-            issued=now.wall,
-            expires=now.wall + lifetime,
-        )
-        self._publish(fresh, now)
-        self._profile = fresh
-
-    def _publish_status(self, vitals: Vitals, now: Now) -> None:
-        self._sequence += 1
-        status = Status(
-            kind=Kind.STATUS,
-            node=self.identity.node,
-            incarnation=self.membership.life[0],
-            sequence=self._sequence,
-            issued=now.wall,
-            expires=now.wall + self.config.announce.status_life_s,
-            **vitals._asdict(),
-        )
-        self._publish(status, now)
-        self._gate.sent(vitals, now)
-
-    def _publish(self, record: Profile | Status, now: Now) -> None:
-        trust = self.identity.trust
-        signed = seal(self.identity.seal_key(), trust.mesh, record, trust.scheme)
-        self.store.keep_own(signed, record, now)
-        version = (record.incarnation, record.sequence)
-        self._mill.add((record.node, record.kind, b""), signed, version)
-
-    def _renew(self, now: Now) -> None:
-        """A record is signed again at half of its life."""
-        life = self.config.announce.profile_life_s
-        if self._profile is not None and now.wall > self._profile.issued + life / 2:
-            self._publish_profile(self._profile, now)
+        self._publisher.again(now)
 
     # -- settling ----------------------------------------------------------------------
 

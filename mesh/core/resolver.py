@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from mesh.core.cms import Store
 from mesh.core.errors import AccessDenied, NobodyHealthy, NoSuchName
 from mesh.core.events import PeerState
 from mesh.core.identity import Member
-from mesh.core.names import check_pattern, is_pattern, matches, parse_address
+from mesh.core.names import parse_address
 from mesh.core.records import ServedName
 
 Allowed = Callable[[str, Member], bool]
@@ -94,7 +94,7 @@ class Resolver:
         or excluded, and :class:`~mesh.core.errors.NameInvalid` for no address at all.
         """
         name, label = parse_address(address) if "@" in address else (address, "")
-        servers = self._store.servers(name)
+        servers = self._store.names.servers(name)
         if not servers:
             parse_address(address)
             raise NoSuchName(
@@ -102,7 +102,7 @@ class Resolver:
                 hint="`gossamer names` lists what is offered",
             )
         if label:
-            labelled = self._store.labelled(label)
+            labelled = self._store.names.labelled(label)
             groups = [_Group([(n, servers[n].weight) for n in servers if n in labelled])]
             if not groups[0].nodes:
                 raise NoSuchName(f"no node called {label!r} offers {name}")
@@ -115,9 +115,9 @@ class Resolver:
             self._explain(address, name, groups, allowed)
         return choices
 
-    def _grouped(self, name: str, servers: dict[bytes, ServedName]) -> list[_Group]:
-        if self._revision != self._store.revision:
-            self._revision = self._store.revision
+    def _grouped(self, name: str, servers: Mapping[bytes, ServedName]) -> list[_Group]:
+        if self._revision != self._store.names.revision:
+            self._revision = self._store.names.revision
             self._groups.clear()
         groups = self._groups.get(name)
         if groups is None:
@@ -132,7 +132,7 @@ class Resolver:
         self,
         name: str,
         groups: list[_Group],
-        servers: dict[bytes, ServedName],
+        servers: Mapping[bytes, ServedName],
         allowed: Allowed | None,
         exclude: Collection[bytes],
         *,
@@ -186,15 +186,9 @@ class Resolver:
 
     def names(self, pattern: str = "") -> list[Listing]:
         """What the mesh offers under a pattern (empty: all), in order; raises for a bad one."""
-        if pattern:
-            check_pattern(pattern)
-        if pattern and not is_pattern(pattern):
-            found = [pattern] if self._store.servers(pattern) else []
-        else:
-            found = sorted(n for n in self._store.names() if not pattern or matches(pattern, n))
         listings = []
-        for name in found:
-            nodes = tuple(self._store.servers(name))
+        for name in self._store.names.all(pattern):
+            nodes = tuple(self._store.names.servers(name))
             healthy = sum(self._state_of(node) is PeerState.ALIVE for node in nodes)
             listings.append(Listing(name, nodes, healthy))
         return listings
