@@ -23,10 +23,11 @@ ASK_OTHER = "ask_other"
 # short answers: a long text that holds "I cannot" somewhere is an answer.
 MAX_REFUSAL_CHARS = 240
 _REFUSAL = re.compile(
-    r"^(?:sorry|unfortunately|i am sorry|i'm sorry)?[\s,.:]*(?:but\s+)?(?:"
-    r"i only\b|i (?:can ?not|can't|could not|couldn't|am unable|am not able|do not know"
-    r"|don't know|have no|do not have|don't have|am not allowed|am not sure)\b"
-    r"|i'm (?:unable|not able|not sure)"
+    r"^(?:sorry|unfortunately|i am sorry|i'm sorry)?[\s,.:]*(?:but\s+)?(?:i only\b"
+    r"|that i (?:do not|don't) know\b"
+    r"|i (?:do not|don't) (?:know|have|calculate)\b"
+    r"|i (?:can ?not|can't|could not|couldn't|have no)\b"
+    r"|(?:i am|i'm) (?:unable|not able|not allowed|not sure)\b"
     r"|that is (?:not something i|beyond)|as an? (?:ai|language model))",
     re.I,
 )

@@ -105,9 +105,12 @@ class Orchestrator:
         try:
             answer = await self._answer(question, options, events)
             await events.put(Answered(answer=answer))
-        finally:
-            # A full queue means that the reader will come; a cancelled one that nobody will.
+        except asyncio.CancelledError:
+            raise  # nobody reads any more: putting the end into a full queue would wait for ever
+        except BaseException:
             await events.put(None)
+            raise
+        await events.put(None)
 
     async def _answer(
         self, question: str, options: AskOptions, events: asyncio.Queue[AskEvent | None]

@@ -45,6 +45,8 @@ def test_an_empty_answer_is_not_accepted() -> None:
         "I only do arithmetic.",
         "I don\u2019t know.",
         "I'm not able to say.",
+        "I do not calculate; that is work for the arithmetic expert.",
+        "That I do not know: my field is the Gossamer mesh.",
         "I only add and subtract numbers of up to four digits.",
     ],
 )

@@ -404,6 +404,23 @@ def test_closing_the_events_cancels_what_is_under_way() -> None:
     assert mesh.running == 0
 
 
+def test_a_reader_that_leaves_a_full_queue_behind_leaves_nothing_running() -> None:
+    long = says(" ".join(str(n) for n in range(2000)))
+
+    async def leave() -> FakeMesh:
+        mesh = FakeMesh(general(serves={GENERAL: long}))
+        stream = Orchestrator(mesh, rng=random.Random(1)).ask("hello")
+        async for event in stream:
+            if isinstance(event, StepDelta):
+                break
+        for _ in range(2000):  # until the queue is full and the stream waits
+            await asyncio.sleep(0)
+        await stream.aclose()  # type: ignore[attr-defined]
+        return mesh
+
+    assert asyncio.run(leave()).running == 0
+
+
 def test_a_reader_that_is_slow_loses_no_event() -> None:
     long = says(" ".join(str(n) for n in range(2000)))
 
