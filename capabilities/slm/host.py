@@ -88,6 +88,7 @@ class ModelHost:
         self._path = Path(path)
         self._settings = settings or Settings()
         self._paced = paced
+        self._label = paced.name if paced else self._path.name
         self._care = care or Care()
         self._worker: WorkerProcess | None = None
         self._ready: protocol.Ready | None = None
@@ -97,12 +98,13 @@ class ModelHost:
         self._note = ""
         self._crashes = 0
         self._safe_mode = False
+        self._starts = 0  # a stop while loading is told by it from a later start
 
     @property
     def ready(self) -> protocol.Ready:
         """What the worker said when it was ready last; raises before the first time."""
         if self._ready is None:
-            raise ModelError(f"{self._path.name} is not loaded", hint="start the host first")
+            raise ModelError(f"{self._label} is not loaded", hint="start the host first")
         return self._ready
 
     @property
@@ -131,16 +133,19 @@ class ModelHost:
     async def start(self) -> ModelInfo:
         """Load the model; raises one :class:`~mesh.core.errors.GossamerError` if it cannot be."""
         if self._state != STOPPED:
-            raise ModelError(f"{self._path.name} is already started")
+            raise ModelError(f"{self._label} is already started")
         self._state, self._note = STARTING, ""
+        self._starts += 1
+        mine = self._starts
         try:
             worker = await self._load()
         except BaseException:
-            self._state = STOPPED
+            if mine == self._starts:
+                self._state = STOPPED
             raise
-        if self._state != STARTING:  # stop() was called meanwhile
+        if mine != self._starts:
             await self._discard(worker)
-            raise ModelError(f"{self._path.name} was stopped while it was loading")
+            raise ModelError(f"{self._label} was stopped while it was loading")
         self._serve_with(worker)
         self._task = asyncio.create_task(self._supervise(worker), name="model-host")
         return self.info
@@ -148,6 +153,7 @@ class ModelHost:
     async def stop(self) -> None:
         """End the worker; running requests fail. Harmless when repeated."""
         self._state, self._note = STOPPED, ""
+        self._starts += 1
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -229,19 +235,19 @@ class ModelHost:
     async def _wait_up(self, deadline: float) -> WorkerProcess:
         """The worker, waiting for a restart if one is under way."""
         if self._task is None:
-            raise ModelError(f"{self._path.name} is not running", hint="start the host first")
+            raise ModelError(f"{self._label} is not running", hint="start the host first")
         if self._state == RESTING:
-            raise ModelError(f"{self._path.name} is not served now: {self._note}")
+            raise ModelError(f"{self._label} is not served now: {self._note}")
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._up.wait()
             except TimeoutError:
                 raise DeadlineExceeded(
-                    f"{self._path.name} was not ready in time: {self._note or self._state}"
+                    f"{self._label} was not ready in time: {self._note or self._state}"
                 ) from None
             if self._worker is None:
-                raise ModelError(f"{self._path.name} was stopped")
+                raise ModelError(f"{self._label} was stopped")
             if self._worker.died is None:
                 return self._worker
             self._up.clear()  # it died a moment ago; the supervisor is about to notice
@@ -253,13 +259,15 @@ class ModelHost:
         try:
             return await self._load_once()
         except WorkerDied as crash:
-            if not crash.by_signal or self._safe_mode or not self._settings.use_extra_bufts:
-                raise
+            if not crash.native or self._safe_mode or not self._settings.use_extra_bufts:
+                raise ModelError(
+                    f"{self._label} could not be loaded: {crash.message}", hint=crash.hint
+                ) from crash
         try:
             worker = await self._load_once(safe=True)
         except WorkerDied as crash:
             raise ModelError(
-                f"{self._path.name} crashes the native library, also with safe settings: "
+                f"{self._label} crashes the native library, also with safe settings: "
                 f"{crash.message}",
                 hint="the file may be damaged or too new for this version of llama.cpp",
             ) from crash
@@ -281,7 +289,7 @@ class ModelHost:
 
     async def _discard(self, worker: WorkerProcess) -> None:
         """End a worker and wait until it is gone; killed even when this wait is cancelled."""
-        worker.kill(f"{self._path.name} was stopped")
+        worker.kill(f"{self._label} was stopped")
         await asyncio.shield(worker.reap())
 
     def _serve_with(self, worker: WorkerProcess) -> None:

@@ -264,6 +264,7 @@ class ContextShape:
     outputs: int
     threads: int
     embeddings: bool = False
+    flash_attention: bool = False
 
 
 class Context:
@@ -279,6 +280,11 @@ class Context:
         params.kv_unified = True  # one pool of cells: a long request may use what others leave
         params.no_perf = True
         params.embeddings = shape.embeddings
+        params.flash_attn_type = (
+            lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            if shape.flash_attention
+            else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        )
         self.pointer = lib.llama_init_from_model(model.pointer, params)
         if not self.pointer:
             raise ModelError(

@@ -84,6 +84,7 @@ class LlamaEngine:
             sequences=settings.slots,
             outputs=settings.slots,
             threads=self._threads,
+            flash_attention=settings.flash_attention,
         )
         self._context = llama.Context(self._model, shape)
         self._batch = llama.Batch(shape.batch)

@@ -22,6 +22,7 @@ from capabilities.slm.errors import from_code
 from mesh.core.errors import DeadlineExceeded, ModelError, WireError
 
 READ_BYTES = 64 * 1024
+NATIVE_FAULTS = (signal.SIGSEGV, signal.SIGILL, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE)
 KEPT_STDERR_BYTES = 8 * 1024
 CLOSED_S = 1.0  # between the end of its socket and its own end a worker has this long
 REAP_S = 5.0  # a killed process is reaped in milliseconds; longer means an uninterruptible disk
@@ -36,11 +37,11 @@ ENVIRONMENT = {
 
 
 class WorkerDied(ModelError):
-    """The process ended; ``by_signal`` says that native code or the kernel ended it."""
+    """The process ended; ``native`` says that a fault in native code ended it."""
 
-    def __init__(self, message: str, *, by_signal: bool) -> None:
+    def __init__(self, message: str, *, native: bool) -> None:
         super().__init__(message)
-        self.by_signal = by_signal
+        self.native = native
 
 
 class Channel:
@@ -217,7 +218,7 @@ class WorkerProcess:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REAP_S):
                     await self._process.wait()
-            self._tell(self._because or self.reason(), by_signal=False)
+            self._tell(self._because or self.reason(), native=False)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -281,12 +282,12 @@ class WorkerProcess:
         await asyncio.wait(self._tasks[:2], timeout=0.5)
         self._tell(
             self._because or f"the model worker died ({self.reason()})",
-            by_signal=code < 0 and not self._because,
+            native=-code in NATIVE_FAULTS and not self._because,
         )
 
-    def _tell(self, message: str, *, by_signal: bool) -> None:
+    def _tell(self, message: str, *, native: bool) -> None:
         """The end of the process, to everybody who waits for it."""
-        self.died = WorkerDied(message, by_signal=by_signal)
+        self.died = WorkerDied(message, native=native)
         self._control.put_nowait(self.died)
         for channel in self._channels.values():
             channel.put(self.died)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import gguf
 import numpy as np
 import psutil
 import pytest
+
+from capabilities.messages import Delta, TokenLogprob
 
 SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|think|>", "<|/think|>"]
 TEMPLATE = (
@@ -209,6 +211,27 @@ def recursing(models: Path) -> Path:
 def embedder(models: Path) -> Path:
     """Embeds and cannot generate."""
     return models / "embedder.gguf"
+
+
+NEAR_TIE = 0.05  # in logits; half-precision caches differ by less between batch and solo
+
+
+def same_until_a_tie(alone: Iterable[object], together: Iterable[object]) -> None:
+    """Two greedy answers with two logprobs each agree, except after a near tie."""
+
+    def chosen(events: Iterable[object]) -> list[TokenLogprob]:
+        return [one for e in events if isinstance(e, Delta) for one in e.logprobs]
+
+    for one, other in zip(chosen(alone), chosen(together), strict=False):
+        if one.top[0][1] - one.top[1][1] < NEAR_TIE:
+            return
+        assert one.token == other.token
+
+
+@pytest.fixture
+def agree() -> Callable[[Iterable[object], Iterable[object]], None]:
+    """Asserts that two answers are the same."""
+    return same_until_a_tie
 
 
 @pytest.fixture

@@ -77,13 +77,20 @@ def test_an_answer_streams_and_ends(spoken: Path) -> None:
     run(main())
 
 
-def test_concurrent_streams_say_what_each_says_alone(random_model: Path) -> None:
+def test_concurrent_streams_say_what_each_says_alone(
+    random_model: Path, agree: Callable[[object, object], None]
+) -> None:
     async def main() -> None:
         async with hosting(random_model) as host:
-            requests = [ask(f"topic {i} " * (i + 1), max_tokens=16) for i in range(7)]
-            alone = [(await answer(host, r)).text for r in requests]
-            together = await asyncio.gather(*(answer(host, r) for r in requests))
-            assert [done.text for done in together] == alone
+
+            async def events(request: Generate) -> list[object]:
+                return [event async for event in host.generate(request, timeout_s=LONG_S)]
+
+            requests = [ask(f"topic {i} " * (i + 1), max_tokens=16, logprobs=2) for i in range(7)]
+            alone = [await events(request) for request in requests]
+            together = await asyncio.gather(*(events(request) for request in requests))
+            for one, other in zip(alone, together, strict=True):
+                agree(one, other)
 
     run(main())
 
@@ -300,6 +307,25 @@ def test_a_native_crash_at_load_is_tried_once_with_safe_settings(
             assert host.health().safe_mode
             assert (await answer(host, ask())).text == "naïve ok!"
         await host.stop()
+
+    run(main())
+
+
+def test_a_worker_killed_while_it_loads_is_not_blamed_on_native_code(
+    spoken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Starved(WorkerProcess):
+        async def load(self, order, timeout_s):  # type: ignore[no-untyped-def]
+            os.kill(self.pid, signal.SIGKILL)
+            return await super().load(order, timeout_s)
+
+    monkeypatch.setattr("capabilities.slm.host.WorkerProcess", Starved)
+
+    async def main() -> None:
+        host = ModelHost(spoken)
+        with pytest.raises(ModelError, match=r"spoken.gguf could not be loaded.*memory"):
+            await host.start()
+        assert not host.health().safe_mode
 
     run(main())
 

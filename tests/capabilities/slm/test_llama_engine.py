@@ -141,21 +141,24 @@ def test_logprobs_name_the_token_and_its_alternatives(drive: Drive, endless: Pat
     assert -0.1 < one.logprob < 0
 
 
-def test_batched_streams_say_what_each_says_alone(drive: Drive, random_model: Path) -> None:
+def test_batched_streams_say_what_each_says_alone(
+    drive: Drive, random_model: Path, agree: Callable[[object, object], None]
+) -> None:
     prompts = [f"question {i} " * (1 + 3 * i) for i in range(6)]
     alone = []
     for text in prompts:
         it = drive(random_model, prefill_chunk=16, batch_tokens=32)
-        it.submit(1, text, max_tokens=20)
+        it.submit(1, text, max_tokens=20, logprobs=2)
         it.run()
-        alone.append(it.done(1).text)
+        alone.append(it.events(1))
     together = drive(random_model, prefill_chunk=16, batch_tokens=32, slots=3)
     for key, text in enumerate(prompts):
-        together.submit(key + 1, text, max_tokens=20)
+        together.submit(key + 1, text, max_tokens=20, logprobs=2)
         together.step()  # they join at different steps
     together.run()
-    assert [together.done(key + 1).text for key in range(6)] == alone
-    assert len(set(alone)) > 1
+    for key, events in enumerate(alone):
+        agree(events, together.events(key + 1))
+    assert len({repr(events[0]) for events in alone}) > 1
 
 
 def test_a_seed_repeats_an_answer_and_another_changes_it(drive: Drive, random_model: Path) -> None:
