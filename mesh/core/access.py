@@ -47,14 +47,18 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def fits(self, member: Member, name: str, operation: Operation) -> bool:
         """Whether this rule speaks of the case."""
+        return not self.misfit(member, name, operation)
+
+    def misfit(self, member: Member, name: str, operation: Operation) -> str:
+        """Why this rule does not speak of the case; empty when it does."""
         if self.ops and operation not in self.ops:
-            return False
+            return f"it does not speak of {operation}"
         if self.groups or self.nodes:
             named = member.name in self.nodes
             grouped = not set(self.groups).isdisjoint(member.groups)
             if not (named or grouped):
-                return False
-        return matches(self.names, name)
+                return f"{member.name} is not among them"
+        return "" if matches(self.names, name) else f"{name} is not under it"
 
     def sentence(self) -> str:
         """The rule in words, for explanations."""
@@ -69,6 +73,16 @@ class Decision(msgspec.Struct, frozen=True):
 
     allowed: bool
     rule: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A decision with its reasons. ``number`` is the rule's line, counted from 1; 0 where no
+    rule spoke. ``passed_over`` are the lines above it, and why each does not fit."""
+
+    allowed: bool
+    rule: str
+    number: int
+    passed_over: tuple[tuple[int, str, str], ...] = ()
 
 
 class Policy:
@@ -100,6 +114,19 @@ class Policy:
         if name.startswith("data.gpt/"):
             return Decision(False, "data.gpt is denied where no rule allows it")
         return Decision(True, "members may use computation.gpt and knowledge.gpt")
+
+    def explain(self, member: Member, name: str, operation: Operation, *, own: bool) -> Explanation:
+        """What :meth:`decide` decides, and which rules it passed over on the way."""
+        decision = self.decide(member, name, operation, own=own)
+        if own or operation is Operation.PUBLISH:
+            return Explanation(decision.allowed, decision.rule, 0)
+        passed: list[tuple[int, str, str]] = []
+        for number, rule in enumerate(self.rules, 1):
+            why = rule.misfit(member, name, operation)
+            if not why:
+                return Explanation(decision.allowed, decision.rule, number, tuple(passed))
+            passed.append((number, rule.sentence(), why))
+        return Explanation(decision.allowed, decision.rule, 0, tuple(passed))
 
     def require(self, member: Member, name: str, operation: Operation, *, own: bool) -> None:
         """Raises :class:`AccessDenied` with the rule that decided."""

@@ -2,12 +2,14 @@
 
 A revocation is signed by the authority, or by the issuer for what that issuer certified
 itself: a stolen issuer key can cost the nodes that it let in, and no others. It speaks of a
-node's key for good; a board that should come back joins with new keys. It is kept until no
+node's key for good; a board that should come back joins with new keys. The authority can take
+out an issuer's key by its id, and with it all that it certified. A revocation is kept until no
 certificate of the node can run any more.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -37,6 +39,8 @@ MAX_STATEMENT_BYTES = 512  # with its paper; a revocation is relayed by everybod
 MAX_PER_SIGNER = 1024
 MAX_SIGNERS = 64
 HASH_BYTES = 8
+PREFIX = "revoke1."
+MAX_TEXT_CHARS = 8192
 
 
 class RevocationBody(msgspec.Struct, frozen=True, array_like=True):
@@ -89,6 +93,9 @@ class Revocations:
         for body in self._by_node.get(member.node, ()):
             if body.signer in {self._authority, member.issuer}:
                 return body.reason or "no reason was given"
+        for body in self._by_node.get(member.issuer, ()):
+            if body.signer == self._authority:
+                return f"its issuer was revoked: {body.reason or 'no reason was given'}"
         return ""
 
     def add(self, revocation: Revocation, wall: float) -> RevocationBody | None:
@@ -165,6 +172,39 @@ class Revocations:
             del self._kept[key]
         if over:
             self._reindex()
+
+
+def revocation_text(revocation: Revocation) -> str:
+    """One line that a person can carry to a running member."""
+    return PREFIX + base64.urlsafe_b64encode(msgspec.msgpack.encode(revocation)).decode()
+
+
+def read_revocation(text: str) -> Revocation:
+    """The revocation in such a line, unchecked; raises :class:`IdentityError`."""
+    text = "".join(text.split())
+    if len(text) > MAX_TEXT_CHARS or not text.startswith(PREFIX):
+        raise IdentityError("this is no revocation", hint="make one with: gossamer mesh revoke")
+    try:
+        raw = base64.b64decode(text.removeprefix(PREFIX), b"-_", validate=True)
+        return msgspec.msgpack.decode(raw, type=Revocation)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise IdentityError(
+            "this revocation was not copied as a whole", hint="copy the line again, all of it"
+        ) from error
+
+
+def read_id(text: str) -> bytes:
+    """A whole node id as people see it (26 letters and digits); raises IdentityError."""
+    try:
+        node = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
+    except ValueError:
+        node = b""
+    if len(node) != ID_BYTES:
+        raise IdentityError(
+            f"{text[:40]!r} is neither a node that is known here nor a whole node id",
+            hint="gossamer peers --json shows ids",
+        )
+    return node
 
 
 def _hash_of(signatures: Iterable[bytes]) -> bytes:

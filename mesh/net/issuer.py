@@ -108,6 +108,13 @@ def note_issued(owner: Path, issued: Issued) -> None:
     write_book(owner, book_bytes(ledger), LEDGER_FILE)
 
 
+def forget_issued(owner: Path, node: bytes) -> None:
+    """A node was revoked: its name is free again."""
+    ledger = read_book(owner, LEDGER_FILE)
+    if ledger.issued.pop(node.hex(), None) is not None:
+        write_book(owner, book_bytes(ledger), LEDGER_FILE)
+
+
 def issued_to(owner: Path, name: str) -> Issued | None:
     """What the owner's ledger knows of a node by its name; the latest where there are more."""
     entries = [i for i in read_book(owner, LEDGER_FILE).issued.values() if i.name == name]

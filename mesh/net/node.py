@@ -253,6 +253,11 @@ class MeshNode:
             self._republish()
 
     @property
+    def door_counters(self) -> Counter[str]:
+        """What came to the admission socket."""
+        return self._door.counters
+
+    @property
     def policy(self) -> Policy:
         """The access rules; a new policy also holds for the streams that run."""
         return self.serving.policy

@@ -5,6 +5,10 @@ The defaults of libzmq that are changed, and why, stand at each option.
 
 from __future__ import annotations
 
+import os
+import socket as stdlib
+from collections.abc import Collection
+
 import zmq
 
 from mesh.core.identity import NodeKeys
@@ -53,6 +57,26 @@ def dialer(
     socket.setsockopt(zmq.RECONNECT_IVL, 200)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 5_000)  # default 0: hammers a dead peer for ever
     return socket
+
+
+def cut_connection(descriptor: int, ports: Collection[int]) -> bool:
+    """Shut down a connection of this process that libzmq holds, if it is one to ``ports``.
+
+    libzmq sees its end and closes the descriptor. It may have closed it already and another
+    connection may bear the number now: at worst a member's, which dials again by itself.
+    """
+    if descriptor < 0:
+        return False
+    try:
+        with stdlib.socket(fileno=os.dup(descriptor)) as connection:
+            if connection.family not in {stdlib.AF_INET, stdlib.AF_INET6}:
+                return False
+            if connection.getsockname()[1] not in ports:
+                return False
+            connection.shutdown(stdlib.SHUT_RDWR)
+    except OSError:
+        return False  # closed in the meantime: what was wanted
+    return True
 
 
 def admission_dialer(

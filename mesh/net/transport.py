@@ -18,7 +18,7 @@ from mesh.core.records import Endpoints
 from mesh.core.wire import LANE_LIMITS, Lane
 from mesh.net.links import Link
 from mesh.net.pump import Pump
-from mesh.net.sockets import ANY_ROUTE, listener
+from mesh.net.sockets import ANY_ROUTE, cut_connection, listener
 from mesh.net.zap import MEMBER_DOMAIN, ZapGate
 
 MAX_ROUTES = 4096  # connections remembered per lane; more than members could ever open
@@ -64,6 +64,8 @@ class Transport:
         self._links: dict[bytes, Link] = {}
         self._node_of_route: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
         self._route_of_node: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
+        self._descriptor_of_route: dict[bytes, int] = {}
+        self._ports: set[int] = set()
         self._pumps: list[Pump] = []
         self._gate = ZapGate(context, self._node_of_key.__contains__, self._key_refused)
 
@@ -77,6 +79,7 @@ class Transport:
             self._pumps.append(
                 Pump(socket, lambda frames, lane=lane: self._on_routed(lane, frames))  # type: ignore[misc]
             )
+        self._ports = {int(address.rpartition(":")[2]) for address in bound}
         return bound[0], bound[1]
 
     @property
@@ -94,15 +97,27 @@ class Transport:
         self._node_of_key[member.curve] = member.node
 
     def forbid(self, node: bytes) -> None:
-        """Refuse the node from now on and close what is open with it."""
+        """Refuse the node from now on and cut what is open with it.
+
+        libzmq can drop no single peer, but each message tells the descriptor that it came
+        over, and a connection that is shut down under it is closed by it. A connection that
+        the peer opened and never used is not known yet; its first frame is refused and cuts it.
+        """
         for key, known in list(self._node_of_key.items()):
             if known == node:
                 del self._node_of_key[key]
         for lane in Lane:
-            route = self._route_of_node[lane].pop(node, None)
-            if route is not None:
-                self._node_of_route[lane].pop(route, None)
-        self.drop(node)
+            self._route_of_node[lane].pop(node, None)
+            for route in [r for r, n in self._node_of_route[lane].items() if n == node]:
+                del self._node_of_route[lane][route]
+                self._cut(self._descriptor_of_route.pop(route, -1))
+        link = self._links.pop(node, None)
+        if link is not None:
+            link.close()
+
+    def _cut(self, descriptor: int) -> None:
+        if cut_connection(descriptor, self._ports):
+            self.counters["connections_cut"] += 1
 
     def aim(self, member: Member, endpoints: Endpoints, *, introduced: bool = False) -> None:
         """Where the member can be dialled."""
@@ -170,6 +185,7 @@ class Transport:
             # EHOSTUNREACH: the connection is gone.
             del self._route_of_node[lane][node]
             self._node_of_route[lane].pop(route, None)
+            self._descriptor_of_route.pop(route, None)
             return False
         pump.poke()
         return True
@@ -197,13 +213,17 @@ class Transport:
             return None
         node = self._node_of_key.get(bytes.fromhex(str(frame.get("User-Id"))))
         if node is None:
+            # Let in by the gate, and out of the mesh since.
             self.counters["not_a_member"] += 1
+            self._cut(frame.get(zmq.SRCFD))
             return None
         routes = self._node_of_route[lane]
         while len(routes) >= MAX_ROUTES:
             oldest = next(iter(routes))
             self._route_of_node[lane].pop(routes.pop(oldest), None)
+            self._descriptor_of_route.pop(oldest, None)
         routes[route] = node
+        self._descriptor_of_route[route] = int(frame.get(zmq.SRCFD))
         self._route_of_node[lane][node] = route
         if lane is Lane.CONTROL:
             self._owner.on_called(node)
