@@ -114,7 +114,7 @@ def measure(options: Options) -> dict[str, Any]:
     figures: dict[str, Any] = {"files": {}}
     losses: dict[str, float] = {}
     for name, model in embedded_models().items():
-        if name not in FIGURES:
+        if name not in FIGURES or options.more.only not in (None, name):
             continue
         progress(f"{name}: asking")
         loaded = Greedy(model.path)
@@ -139,6 +139,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def extend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", default=None, help="the one model to ask; default: all")
     parser.add_argument(
         "--full-precision",
         type=Path,
