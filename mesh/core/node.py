@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from mesh.core.announcing import AnnounceConfig, Vitals
+from mesh.core.chance import SecretRandom
 from mesh.core.clock import Now
 from mesh.core.cms import Outcome, Refusal, Store, StoreConfig
 from mesh.core.effects import Core, Send
@@ -26,8 +27,10 @@ from mesh.core.events import (
     MemberForgotten,
     PeerState,
     RecordRefused,
+    Revoked,
     StateChanged,
 )
+from mesh.core.exclusion import ALL, Exclusion
 from mesh.core.gossip import WORD, AntiEntropy, GossipConfig, RumourMill
 from mesh.core.identity import LocalIdentity, Member, Signed
 from mesh.core.membership import Membership
@@ -45,6 +48,7 @@ from mesh.core.records import (
     read_head,
 )
 from mesh.core.resolver import Allowed, Choice, Listing, Resolver
+from mesh.core.revocation import RevocationBody, Revocations
 from mesh.core.statements import Word, read_statement
 from mesh.core.wire import (
     Ack,
@@ -55,6 +59,7 @@ from mesh.core.wire import (
     Ping,
     PingRequest,
     RelayedAck,
+    Revocation,
     Rumours,
     Want,
 )
@@ -81,7 +86,7 @@ class NodeCoreConfig(msgspec.Struct, frozen=True):
 
 
 class NodeCore:
-    """One node. ``rng`` also draws nonces: outside simulations hand in a SystemRandom.
+    """One node. ``rng`` also draws nonces; simulations hand in a seeded one.
 
     ``incarnation`` counts this node's boots, kept on disk. ``streams`` gets every message
     that is not about membership or gossip.
@@ -97,15 +102,21 @@ class NodeCore:
     ) -> None:
         self.identity = identity
         self.config = config or NodeCoreConfig()
-        self._rng = rng or random.SystemRandom()
+        self._rng = rng or SecretRandom(identity.seal_key(), incarnation)
         self._streams = streams
-        self.store = Store(identity.trust, self.config.store)
+        self.revocations = Revocations(identity.trust)
+        self.trust = identity.trust.watched(self.revocations.why)
+        self.store = Store(self.trust, self.config.store)
         self.store.admit(identity.member)
         self.membership = Membership(identity, self.config.membership, self._rng, incarnation)
         self._mill = RumourMill(self.config.gossip, self._rng, self.store)
         self._sync = AntiEntropy(
             self.config.gossip, self._rng, self.store, self._accusers, self._mill.announced_by
         )
+        self._exclusion = Exclusion(
+            self.revocations, self._rng, lambda: self.membership.present, self._exclude
+        )
+        self._sync.revoked = lambda: self._exclusion.hash
         self._publisher = Publisher(
             identity, self.config.announce, self.store, self._mill, lambda: self.incarnation
         )
@@ -121,8 +132,8 @@ class NodeCore:
             PingRequest: self.membership.on_ping_request,
             RelayedAck: self.membership.on_relayed_ack,
             Rumours: self._on_rumours,
-            Digest: self._sync.on_digest,
-            Want: lambda sender, message, _: self._sync.on_want(sender, message),
+            Digest: self._on_digest,
+            Want: self._on_want,
             Hello: self._on_hello,
         }
 
@@ -150,6 +161,7 @@ class NodeCore:
         if self._sweep_at <= now.mono:
             self._sweep_at = now.mono + SWEEP_S
             self.store.expire(now)
+            self.revocations.sweep(now.wall)
             self._publisher.renew(now)
         out = self.membership.tick(now)
         self._publisher.tick(len(self.membership.present), now)
@@ -230,6 +242,12 @@ class NodeCore:
             now,
         )
 
+    def revoke(self, revocation: Revocation, now: Now) -> list[Send]:
+        """Honour and tell on a revocation; raises :class:`IdentityError` for a forged one."""
+        sends = self._exclusion.revoke(revocation, now.wall)
+        self._settle_events(now)
+        return sends
+
     def set_status(self, vitals: Vitals, now: Now) -> None:
         """This node's load and health now; it travels when the change means something."""
         self._publisher.vitals(vitals, now)
@@ -298,7 +316,7 @@ class NodeCore:
     @property
     def counters(self) -> Counter[str]:
         """Named counts of everything refused, dropped, decided."""
-        parts = (self.store, self.membership, self._mill, self._sync)
+        parts = (self.store, self.membership, self._mill, self._sync, self._exclusion)
         return sum((part.counters for part in parts), Counter(self._counters))
 
     @property
@@ -379,6 +397,24 @@ class NodeCore:
             return []
         return [self._sync.open(sender)]
 
+    def _on_digest(self, sender: bytes, digest: Digest, now: Now) -> list[Send]:
+        compared = self._exclusion.compare(sender, digest.revoked)
+        return compared + self._sync.on_digest(sender, digest, now)
+
+    def _on_want(self, sender: bytes, want: Want, now: Now) -> list[Send]:
+        asked = self._exclusion.all_for(sender) if ALL in want.records else []
+        return asked + self._sync.on_want(sender, want)
+
+    def _exclude(self, body: RevocationBody) -> None:
+        """Whoever is revoked now, the node or all that an issuer certified, is forgotten."""
+        for member in self.members():
+            if why := self.revocations.why(member):
+                self._emit(Revoked(member.node, member.name, why))
+                if member.node != self.identity.node:
+                    self.store.forget(member.node)
+                    if self._streams is not None:
+                        self._streams.peer_lost(member.node, Now(self._now, 0.0), "it was revoked")
+
     def _on_rumours(self, sender: bytes, rumours: Rumours, now: Now) -> list[Send]:
         news: list[tuple[Signed, RecordHead]] = []
         for signed in rumours.records:
@@ -401,7 +437,7 @@ class NodeCore:
             for signed, head in news:
                 key = (head.node, head.kind, b"")
                 self._mill.add(key, signed, head.version, (sender, head.node))
-        out: list[Send] = []
+        out = self._exclusion.hear(sender, rumours.revocations, now.wall)
         for signed in rumours.statements:
             self._mill.known_to(signed.payload, sender)
             out += self._hear(sender, signed, now)
