@@ -161,7 +161,8 @@ class Finder:
         while True:
             there = await asyncio.to_thread(own_networks, config.host)
             moved = there != networks
-            if moved and is_wildcard(config.host) and not config.advertise:
+            # Without any address (a cable pulled out) the old one is as good as another.
+            if moved and there and is_wildcard(config.host) and not config.advertise:
                 node.move(await asyncio.to_thread(facing_address))
             networks = there
             if config.discovery and (moved or loop.time() >= again_at):
