@@ -15,7 +15,7 @@ from typing import Any
 
 from agents.classifier.catalogue import WELL_KNOWN, KnownName
 from agents.classifier.relevance import NONE, Relevance, RelevanceClassifier
-from agents.classifier.training import questions
+from agents.classifier.training import questions, topics
 from agents.configure import build
 from benchmarks import _report
 
@@ -127,6 +127,22 @@ def measure_new(
     }
 
 
+def measure_topics(
+    classifier: RelevanceClassifier, rng: random.Random, threshold: float
+) -> dict[str, Any]:
+    """The questions that the general model's own training keeps for evaluation."""
+    asked = topics.asked(rng, topics.HELD_OUT)
+    right: dict[str, list[bool]] = {}
+    for text, label in asked:
+        found = chosen(classifier.classify(text, WELL_KNOWN), threshold)
+        right.setdefault(label or "out_of_scope", []).append(found == label)
+    return {
+        "accuracy": round(sum(map(sum, right.values())) / len(asked), 4),
+        "by_name": {label: round(sum(oks) / len(oks), 4) for label, oks in right.items()},
+        "questions": len(asked),
+    }
+
+
 def _goes_to(
     classifier: RelevanceClassifier,
     text: str,
@@ -148,6 +164,9 @@ def measure(options: _report.Options) -> dict[str, Any]:
     figures = measure_known(parts.classifier, asked, parts.thresholds.name)
     _report.progress("names that are seen for the first time")
     figures["relevance"] |= measure_new(parts.classifier, source, rng, parts.thresholds.name)
+    figures["relevance"]["general_topics"] = measure_topics(
+        parts.classifier, rng, parts.thresholds.name
+    )
     wrong = figures.pop("wrong")
     figures["wrong"] = wrong[:40]
     return figures

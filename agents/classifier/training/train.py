@@ -14,7 +14,7 @@ import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -30,13 +30,14 @@ from agents.classifier.relevance import (
     nothing,
 )
 from agents.classifier.shipped import WEIGHTS_FILE
-from agents.classifier.training import questions
+from agents.classifier.training import questions, topics
+from capabilities.slm.training import outside
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Matrix = NDArray[np.float64]
+    Matrix = NDArray[np.floating[Any]]
 
 SEED = 20_261
 FOLDS = 5
@@ -70,11 +71,25 @@ def samples(source: questions.Questions, rng: random.Random) -> list[Sample]:
     return made
 
 
+def topic_samples(rng: random.Random) -> list[Sample]:
+    """What the general model was taught, and what it was taught to decline."""
+    made = []
+    for pattern, label in topics.lines(topics.TRAINED):
+        fold = rng.randrange(FOLDS)  # two ways of one line must not meet across folds
+        made += [
+            Sample(questions.dress(outside.fill(rng, pattern), rng), label, fold)
+            for _ in range(VARIANTS["words"])
+        ]
+    for text, label in topics.beyond(rng, topics.TRAINED):
+        made.append(Sample(questions.dress(text, rng), label, rng.randrange(FOLDS)))
+    return made
+
+
 def matrix(texts: list[str]) -> Matrix:
     """Hashed features as rows."""
     import numpy as np
 
-    rows = np.zeros((len(texts), features.HASH_WIDTH))
+    rows = np.zeros((len(texts), features.HASH_WIDTH), dtype=np.float32)
     for number, text in enumerate(texts):
         for index, value in features.hashed(text):
             rows[number, index] = value
@@ -85,10 +100,10 @@ def fit_head(rows: Matrix, labels: list[int]) -> tuple[Matrix, Matrix]:
     """Weights (labels by features) and biases, classes weighted by the root of their size."""
     import numpy as np
 
-    target = np.eye(len(LABELS))[labels]
+    target = np.eye(len(LABELS), dtype=np.float32)[labels]
     counts = target.sum(axis=0)
     importance = (np.sqrt(counts.mean() / np.maximum(counts, 1)) @ target.T)[:, None]
-    weight = np.zeros((len(LABELS), rows.shape[1]))
+    weight = np.zeros((len(LABELS), rows.shape[1]), dtype=np.float32)
     bias = np.zeros(len(LABELS))
     moments = [np.zeros_like(weight), np.zeros_like(weight)]
     for step in range(1, HEAD_ROUNDS + 1):
@@ -240,7 +255,7 @@ def train() -> Weights:
     """All of it; the same weights on every machine up to rounding."""
     rng = random.Random(SEED)
     source = questions.load("questions.txt")
-    made = samples(source, rng)
+    made = samples(source, rng) + topic_samples(rng)
     rows = matrix([sample.text for sample in made])
     labels = [LABELS.index(s.label if s.label in LABELS else NONE) for s in made]
     heads = []
