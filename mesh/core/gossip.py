@@ -174,9 +174,11 @@ class RumourMill:
         entries: list[DigestEntry] = []
         size = 0
         for rumour in newest:
-            if peer in rumour.told or (rumour.key[0] == peer and not rumour.key[2]):
+            if peer in rumour.known or (rumour.key[0] == peer and not rumour.key[2]):
                 continue
             if rumour.key[1] == WORD:
+                if peer in rumour.told:
+                    continue  # it cannot be announced, and many tell it
                 statements.append(rumour.signed)
                 size += STATEMENT_BYTES
             elif rumour.rounds < self._config.eager_rounds and peer not in rumour.told:
@@ -234,6 +236,7 @@ class AntiEntropy:
     ) -> None:
         self._config = config
         self._rng = rng
+        self.revoked: Callable[[], bytes] = bytes  # the hash of what was revoked
         self._store = store
         self._accusers = accusers
         self._announced = announced
@@ -273,7 +276,8 @@ class AntiEntropy:
 
     def open(self, peer: bytes) -> Send:
         """The first step: one hash."""
-        return Send(peer, Digest([], complete=False, root=self._store.root()))
+        opening = Digest([], complete=False, root=self._store.root(), revoked=self.revoked())
+        return Send(peer, opening)
 
     def next_deadline(self) -> float:
         """Monotonic seconds."""
