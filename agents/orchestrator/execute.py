@@ -360,14 +360,14 @@ class Executor:
             self.counters["steps_failed"] += 1
             error = state.nobody or state.last or "there was no time to ask anybody"
             if state.last:
-                error = f"{state.last}; no other node could take {state.name} over"
+                error = f"no node gave an answer for {state.name}; the last was {state.last}"
             view = state.view(run, self._port.now(), "failed", error=error)
             return Outcome(view, usable=False)
         accepted = kept.verdict.action == ACCEPT
         confidence = kept.verdict.confidence
         if not state.switched:
             confidence *= state.route.trust
-        error = "" if accepted else f"{kept.offer.node_name}: {kept.verdict.why}"
+        error = "" if accepted else f"{kept.verdict.why} (on {kept.offer.node_name})"
         if accepted and confidence < self._parts.thresholds.floor:
             error = "no name in the mesh fits this question; the general model answered"
         view = state.view(run, self._port.now(), "ok", error=error, confidence=confidence)
