@@ -209,6 +209,20 @@ class StreamUnmasker:
 
 
 def _open_end(text: str) -> int:
-    start = max(0, len(text) - 2 * HELD_CHARS)
-    match = _OPENING.search(text, start)
-    return match.start() if match else len(text)
+    """From where on ``text`` may still grow into a placeholder; its length if nowhere."""
+    place = max(0, len(text) - 2 * HELD_CHARS)
+    bare = []
+    for match in _PLACEHOLDER.finditer(text):
+        if match["bare"]:
+            bare.append(match)  # may go on: PERSON_1 becomes PERSON_12
+        else:
+            place = max(place, match.end())  # closed by its bracket
+    while opening := _OPENING.search(text, place):
+        start = opening.start()
+        around = next((m for m in bare if m.start() < start < m.end()), None)
+        if around is None:
+            return start
+        if around.end() == len(text):
+            return around.start()
+        place = around.end()
+    return len(text)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agents.redaction import (
@@ -171,6 +171,8 @@ _WHOLE = ["<PERSON_1>", "< person 1 >", "PERSON_1", r"PERSON\_1", "&lt;EMAIL_1&g
 _PIECES = st.lists(st.sampled_from([*_WHOLE, "PER", "EMAIL", "_1", *"<[&\\1> aABé\n"]), max_size=12)
 
 
+@example(["PERSON\\_1", "&lt;EMAIL_1&gt;"], [])
+@example(["<", "PERSON_1", " ", ">"], [10])
 @given(_PIECES, st.lists(st.integers(0, 120), max_size=12))
 def test_a_streamed_answer_is_unmasked_as_the_whole_would_be(
     pieces: list[str], cuts: list[int]
