@@ -20,10 +20,10 @@ from agents.hosting import CapabilityService, make_capabilities, this_device
 from agents.meshport import NodePort
 from agents.orchestrator.events import AskEvent
 from agents.orchestrator.orchestrator import AskOptions, Orchestrator, make_parts
+from agents.rules import make_policy
 from capabilities.base import Capability
-from mesh.core.access import Operation, Policy, Rule
 from mesh.core.announcing import Vitals
-from mesh.core.errors import ConfigError, GossamerError
+from mesh.core.errors import GossamerError
 from mesh.core.wire import Load
 from mesh.net.calls import Service
 from mesh.net.node import MeshNode, NodeConfig
@@ -80,7 +80,7 @@ class Agent:
                 discovery=section.discovery,
                 dialable=section.dialable,
             ),
-            make_policy(config),
+            make_policy(config.access),
             load=self.load,
         )
         await self.node.start()
@@ -186,26 +186,3 @@ class Agent:
         task: asyncio.Task[None] = asyncio.ensure_future(work)  # type: ignore[call-overload]
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def make_policy(config: AgentConfig) -> Policy:
-    """The access rules of a configuration; raises :class:`ConfigError`."""
-    rules = []
-    for section in config.access:
-        try:
-            operations = tuple(Operation(op) for op in section.ops)
-        except ValueError as error:
-            raise ConfigError(
-                f"access rule for {section.names}: {error}",
-                hint=f"operations are {', '.join(Operation)}",
-            ) from error
-        rules.append(
-            Rule(
-                allow=section.allow,
-                names=section.names,
-                groups=section.groups,
-                nodes=section.nodes,
-                ops=operations,
-            )
-        )
-    return Policy(rules)

@@ -11,6 +11,7 @@ import msgspec
 
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary, version
+from agents.faces.verbs_security import SecurityVerbs
 from agents.orchestrator.events import (
     Answered,
     AskEvent,
@@ -57,6 +58,7 @@ class Verbs:
             "stop": unary(self._stop),
             "call": self._call,
             "ask": self._ask,
+            **SecurityVerbs(self._agent).handlers(),
         }
 
     async def _status(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -68,6 +70,7 @@ class Verbs:
             **node.transport.gate_counters,
             **node.streams.counters,
             **node.calls.counters,
+            **node.standing.all_counters(),
             **node.finder.all_counters(),
         }
         return {

@@ -33,6 +33,14 @@ class MemberForgotten(msgspec.Struct, frozen=True):
     name: str
 
 
+class Revoked(msgspec.Struct, frozen=True):
+    """A node (perhaps this one) is no member any more, by the word of who may say so."""
+
+    node: bytes
+    name: str
+    reason: str
+
+
 class StateChanged(msgspec.Struct, frozen=True):
     """A node is seen otherwise than before, and why."""
 
@@ -75,6 +83,7 @@ class IncarnationRaised(msgspec.Struct, frozen=True):
 Event = (
     MemberLearned
     | MemberForgotten
+    | Revoked
     | StateChanged
     | ProfileChanged
     | StatusChanged

@@ -339,6 +339,12 @@ class Trust:
         self.mesh = fingerprint(authority_key)
         self.scheme = scheme
 
+    def watched(self, revoked: Callable[[Member], str]) -> Trust:
+        """The same trust with a list of revocations of its own."""
+        trust = Trust(self.authority_key, self.scheme)
+        trust.revoked = revoked
+        return trust
+
     def verify(self, key: bytes, purpose: str, signed: Signed) -> bool:
         """Whether ``key`` signed these bytes for ``purpose`` in this mesh."""
         message = signing_context(purpose, self.mesh) + signed.payload

@@ -160,8 +160,8 @@ class Book(msgspec.Struct, kw_only=True):
         self.invitations[invitation.digest.hex()] = invitation
         return secret, invitation
 
-    def find(self, secret: bytes, wall: float) -> Invitation:
-        """The invitation of a secret; raises :class:`IdentityError`.
+    def find(self, secret: bytes, node: bytes, wall: float) -> Invitation:
+        """The invitation of a secret that ``node`` may use; raises :class:`IdentityError`.
 
         Compares with every one in constant time, so that the time taken tells nothing of a
         secret that is nearly right.
@@ -179,16 +179,16 @@ class Book(msgspec.Struct, kw_only=True):
             raise IdentityError(
                 "this invitation has expired", hint="ask for a new one: gossamer invite"
             )
-        return found
-
-    def spend(self, invitation: Invitation, node: bytes, name: str) -> None:
-        """One use less; the same node again costs nothing. Raises :class:`IdentityError`."""
-        if node.hex() in invitation.used_by:
-            return
-        if invitation.uses_left < 1:
+        if found.uses_left < 1 and node.hex() not in found.used_by:
             raise IdentityError(
                 "this invitation has been used up", hint="ask for a new one: gossamer invite"
             )
+        return found
+
+    def spend(self, invitation: Invitation, node: bytes, name: str) -> None:
+        """One use less; the same node again costs nothing."""
+        if node.hex() in invitation.used_by:
+            return
         self.invitations[invitation.digest.hex()] = msgspec.structs.replace(
             invitation,
             uses_left=invitation.uses_left - 1,

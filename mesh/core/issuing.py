@@ -124,7 +124,7 @@ class Desk:
         answer leaves. Raises :class:`IdentityError`.
         """
         node = self._check_proof(asked, curve)
-        invitation = self.book.find(asked.secret, wall)
+        invitation = self.book.find(asked.secret, node, wall)
         name = invitation.used_by.get(node.hex()) or self._name_for(asked, invitation)
         check_node_name(name)
         self._check_free(name, node, wall)

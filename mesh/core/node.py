@@ -6,7 +6,6 @@ time, send what it returns, wake it when it asks, drain its events.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import random
 from collections import Counter, deque
@@ -18,20 +17,18 @@ import msgspec
 from mesh.core.announcing import AnnounceConfig, Vitals
 from mesh.core.chance import SecretRandom
 from mesh.core.clock import Now
-from mesh.core.cms import Outcome, Refusal, Store, StoreConfig
+from mesh.core.cms import Store, StoreConfig
 from mesh.core.effects import Core, Send
-from mesh.core.errors import IdentityError, WireError
 from mesh.core.events import (
     Event,
-    IncarnationRaised,
     MemberForgotten,
     PeerState,
-    RecordRefused,
     Revoked,
     StateChanged,
 )
 from mesh.core.exclusion import ALL, Exclusion
 from mesh.core.gossip import WORD, AntiEntropy, GossipConfig, RumourMill
+from mesh.core.hearing import Hearing
 from mesh.core.identity import LocalIdentity, Member, Signed
 from mesh.core.membership import Membership
 from mesh.core.membership_config import MembershipConfig
@@ -42,10 +39,8 @@ from mesh.core.records import (
     Kind,
     ModelInfo,
     Profile,
-    RecordHead,
     ServedName,
     Status,
-    read_head,
 )
 from mesh.core.resolver import Allowed, Choice, Listing, Resolver
 from mesh.core.revocation import RevocationBody, Revocations
@@ -119,6 +114,15 @@ class NodeCore:
         self._sync.revoked = lambda: self._exclusion.hash
         self._publisher = Publisher(
             identity, self.config.announce, self.store, self._mill, lambda: self.incarnation
+        )
+        self._hearing = Hearing(
+            identity.node,
+            self.store,
+            self.membership,
+            self._mill,
+            self._publisher,
+            self._emit,
+            self.config.gossip.copied_batch,
         )
         self._resolver = Resolver(self.store, self._rng, self.membership.state, self._load_of)
         self._observed: dict[bytes, tuple[float, float]] = {}  # node: load, monotonic seconds
@@ -196,14 +200,7 @@ class NodeCore:
 
     def adopt(self, records: Iterable[Signed], now: Now) -> None:
         """Records handed over in person; verified as always, not spread further."""
-        for signed in records:
-            try:
-                outcome, head = self.store.merge(signed, now)
-            except Refusal as refusal:
-                self._refused(self.identity.node, signed, refusal)
-                continue
-            if outcome is Outcome.NEW and head is not None:
-                self._meet(head, now, heard=True)
+        self._hearing.records(self.identity.node, records, now, spread=False)
         self._settle_events(now)
 
     def link_lost(self, node: bytes, now: Now) -> list[Send]:
@@ -316,7 +313,14 @@ class NodeCore:
     @property
     def counters(self) -> Counter[str]:
         """Named counts of everything refused, dropped, decided."""
-        parts = (self.store, self.membership, self._mill, self._sync, self._exclusion)
+        parts = (
+            self.store,
+            self.membership,
+            self._mill,
+            self._sync,
+            self._exclusion,
+            self._hearing,
+        )
         return sum((part.counters for part in parts), Counter(self._counters))
 
     @property
@@ -328,55 +332,23 @@ class NodeCore:
 
     def snapshot(self) -> list[bytes]:
         """The signed profiles and farewells as bytes, for the journal on disk."""
-        kept: list[Signed] = []
-        for member in self.store.members():
-            entry = self.store.get(member.node)
-            if entry is None or member.node == self.identity.node:
-                continue
-            kept += [entry.profile.signed] if entry.profile else []
-            kept += [entry.word] if entry.word else []
-        return [msgspec.msgpack.encode(signed) for signed in kept]
+        return self._hearing.snapshot()
 
     def restore(self, records: Iterable[bytes], now: Now) -> int:
         """Take in what :meth:`snapshot` wrote; all is verified again. How many were good.
 
         Nodes known only from here are ``UNKNOWN`` until they answer.
         """
-        good = 0
-        for raw in records:
-            try:
-                signed = msgspec.msgpack.decode(raw, type=Signed)
-            except (msgspec.MsgspecError, ValueError):
-                self._counters["refused_journal"] += 1
-                continue
-            good += self._restore_one(signed, now)
+        good = self._hearing.restore(records, now)
         self._settle_events(now)
         return good
-
-    def _restore_one(self, signed: Signed, now: Now) -> bool:
-        try:
-            outcome, head = self.store.merge(signed, now)
-        except Refusal:
-            try:
-                said = read_statement(signed)
-                new, _ = self.membership.hear(signed, said, now)
-            except (WireError, IdentityError):
-                self._counters["refused_journal"] += 1
-                return False
-            if new:
-                left = said.kind == Word.LEAVE
-                self.store.keep_word(said.subject, signed, said.life, left=left)
-            return new
-        if outcome is Outcome.NEW and head is not None:
-            self._meet(head, now, heard=False)
-        return outcome is Outcome.NEW
 
     # -- messages ----------------------------------------------------------------------
 
     def _on_ping(self, sender: bytes, ping: Ping, now: Now) -> list[Send]:
         out = self.membership.on_ping(sender, ping, now)
         if ping.suspect is not None and ping.target == self.identity.node:
-            self._hear(sender, ping.suspect, now)
+            self._hearing.statement(sender, ping.suspect, now)
             # Whoever suspects this node gets its word from itself, not by way of gossip.
             out += self._introduce(sender)
         return out
@@ -416,82 +388,11 @@ class NodeCore:
                         self._streams.peer_lost(member.node, Now(self._now, 0.0), "it was revoked")
 
     def _on_rumours(self, sender: bytes, rumours: Rumours, now: Now) -> list[Send]:
-        news: list[tuple[Signed, RecordHead]] = []
-        for signed in rumours.records:
-            self._mill.known_to(signed.payload, sender)
-            try:
-                outcome, head = self.store.merge(signed, now)
-            except Refusal as refusal:
-                self._refused(sender, signed, refusal)
-                if refusal.code in ("signature", "malformed"):
-                    break  # honest nodes verify before they relay: the rest costs nothing
-                continue
-            if head is None:
-                continue
-            if head.node == self.identity.node:
-                self._seen_own(head, now)
-            elif outcome is Outcome.NEW:
-                self._meet(head, now, heard=True)
-                news.append((signed, head))
-        if len(news) <= self.config.gossip.copied_batch:
-            for signed, head in news:
-                key = (head.node, head.kind, b"")
-                self._mill.add(key, signed, head.version, (sender, head.node))
+        self._hearing.records(sender, rumours.records, now)
         out = self._exclusion.hear(sender, rumours.revocations, now.wall)
         for signed in rumours.statements:
-            self._mill.known_to(signed.payload, sender)
-            out += self._hear(sender, signed, now)
+            out += self._hearing.statement(sender, signed, now)
         return out
-
-    def _meet(self, head: RecordHead, now: Now, *, heard: bool) -> None:
-        """The subject of a verified record is a member; a later boot starts it afresh."""
-        member = self.store.member(head.node)
-        if member is None:
-            return
-        self.membership.add(member, heard=heard, now=now)
-        peer = self.membership.peers.get(head.node)
-        if peer is not None and head.incarnation > peer.life[0]:
-            alive_before = peer.state is PeerState.UNKNOWN and not heard
-            if alive_before:
-                peer.life = (head.incarnation, 0)
-            else:
-                self.membership.new_life(head.node, (head.incarnation, 0), now)
-                self._mill.drop_about(head.node)
-
-    def _hear(self, sender: bytes, signed: Signed, now: Now) -> list[Send]:
-        try:
-            said = read_statement(signed)
-            new, out = self.membership.hear(signed, said, now)
-        except WireError as error:
-            self._refused(sender, signed, Refusal("malformed", error.message))
-            return []
-        except IdentityError as error:
-            self._refused(sender, signed, Refusal("signature", error.message))
-            return []
-        if new:
-            accusation = said.kind == Word.ACCUSATION
-            if not accusation:
-                self._mill.drop_about(said.subject)
-                left = said.kind == Word.LEAVE
-                self.store.keep_word(said.subject, signed, said.life, left=left)
-            key = (said.subject, WORD, said.by if accusation else b"")
-            self._mill.add(key, signed, said.life, (sender, said.by))
-        return out
-
-    def _refused(self, sender: bytes, signed: Signed, refusal: Refusal) -> None:
-        self._counters[f"refused_from_peer_{refusal.code}"] += 1
-        subject = b""
-        with contextlib.suppress(WireError):
-            subject = read_head(signed).node
-        self._emit(RecordRefused(subject, sender, refusal.code, refusal.message))
-
-    def _seen_own(self, head: RecordHead, now: Now) -> None:
-        """The mesh knows a later boot of this node than its disk: go past it, and say so."""
-        if head.incarnation <= self.membership.life[0]:
-            return
-        raised = self.membership.raise_incarnation(head.incarnation)
-        self._emit(IncarnationRaised(raised))
-        self._publisher.again(now)
 
     # -- settling ----------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from mesh.core.events import (
     PeerState,
     ProfileChanged,
     RecordRefused,
+    Revoked,
     StateChanged,
 )
 from mesh.core.identity import LocalIdentity, Member, Passport
@@ -90,8 +91,7 @@ class MeshNode:
         self.serving = Serving(
             policy or Policy(),
             self.trust,
-            lambda: self.me,
-            self._member,
+            lambda: self.core,
             self.now,
         )
         self.counters: Counter[str] = Counter()
@@ -124,11 +124,12 @@ class MeshNode:
             streams=self.streams,
         )
         self.calls = Calls(self.streams, self.emit, self.now, self.serving.check, self._load_seen)
+        self.trust = self.core.trust  # from now on it knows who was revoked
         self.standing = Standing(self)
         self.context = zmq.Context()
         self.context.set(zmq.MAX_SOCKETS, 4096)
         self.transport = Transport(self.context, self.keys, self, self._introduce)
-        self._door = Door(
+        self.door = Door(
             self.context,
             self.keys,
             AdmissionDoor(self.trust, self.passport, desk=self.standing.desk),
@@ -139,6 +140,7 @@ class MeshNode:
         )
         self._bind()
         self.finder = Finder(self)
+        await self.standing.restore()
         journal = await asyncio.to_thread(read_journal, self.state.journal)
         self.core.restore(journal, self.now())
         self._after()
@@ -156,7 +158,7 @@ class MeshNode:
 
         try:
             control, bulk = self.transport.bind(at(config.control_port), at(config.bulk_port))
-            admission = self._door.bind(at(config.admission_port))
+            admission = self.door.bind(at(config.admission_port))
         except zmq.ZMQError as error:
             raise ConfigError(
                 f"cannot listen on {bound}: {error}",
@@ -168,8 +170,8 @@ class MeshNode:
             self.endpoints = Endpoints(dialable=Dialable.NO)
         elif config.advertise or is_wildcard(config.host):
             self.endpoints = self._at_host(config.advertise or facing_address())
-        self._door.endpoints = self.endpoints
-        self._door.incarnation = self.incarnation
+        self.door.endpoints = self.endpoints
+        self.door.incarnation = self.incarnation
 
     def _at_host(self, host: str) -> Endpoints:
         def at(lane: str) -> str:
@@ -193,7 +195,7 @@ class MeshNode:
         self.emit(self.core.leave(self.now()))
         await asyncio.sleep(0.05)  # lets libzmq's thread put the goodbye on the wire
         await self._write_disk()
-        self._door.close()
+        self.door.close()
         self.transport.close()
         self.context.destroy(linger=0)
 
@@ -241,7 +243,7 @@ class MeshNode:
         there = self._at_host(host) if self.config.dialable else self.endpoints
         if there.admission != self.endpoints.admission:
             log.info("this node listens at %s now", there.admission)
-            self.endpoints = self._door.endpoints = there
+            self.endpoints = self.door.endpoints = there
             self.finder.reach.moved(self.now())
             self._republish()
 
@@ -251,11 +253,6 @@ class MeshNode:
         if at_once:
             log.info("dialable: %s, %s", dialable.name.lower(), self.finder.reach.why)
             self._republish()
-
-    @property
-    def door_counters(self) -> Counter[str]:
-        """What came to the admission socket."""
-        return self._door.counters
 
     @property
     def policy(self) -> Policy:
@@ -269,7 +266,7 @@ class MeshNode:
 
     def show_passport(self, passport: Passport) -> None:
         """Show this renewed passport at the door and in the profile from now on."""
-        self.passport = self._door.passport = passport
+        self.passport = self.door.passport = passport
         self.core.store.admit(self.me)
         self._republish()
 
@@ -372,9 +369,6 @@ class MeshNode:
         heard = self._heard.get(node)
         return -1.0 if heard is None else round(self.now().mono - heard, 3)
 
-    def _member(self, node: bytes) -> Member | None:
-        return self.core.member(node)
-
     def name_of(self, node: bytes) -> str:
         """A node's name for people."""
         member = self.core.member(node)
@@ -445,6 +439,8 @@ class MeshNode:
             case ProfileChanged(node=node):
                 self._aim(node)
                 self._journal_dirty = True
+            case Revoked():
+                self.standing.on_revoked(event)
             case StateChanged():
                 log.info("%s is %s: %s", event.name, event.new.name.lower(), event.why)
                 if event.new in {PeerState.DEAD, PeerState.DEPARTED}:
@@ -473,7 +469,7 @@ class MeshNode:
 
     async def _remember_incarnation(self, incarnation: int) -> None:
         self.incarnation = incarnation
-        self._door.incarnation = incarnation
+        self.door.incarnation = incarnation
         try:
             await asyncio.to_thread(self.state.keep_incarnation, incarnation)
         except ConfigError as error:

@@ -11,6 +11,7 @@ from mesh.core.delegation import check_origin
 from mesh.core.errors import AccessDenied, DeadlineExceeded, NoSuchName, Rejected, WireError
 from mesh.core.identity import Member, Trust
 from mesh.core.names import check_name
+from mesh.core.node import NodeCore
 from mesh.core.stream_events import Incoming
 from mesh.core.wire import CallHeader, Op
 from mesh.net.calls import IncomingCall, Service
@@ -19,22 +20,20 @@ from mesh.net.calls import IncomingCall, Service
 class Serving:
     """The services of one node behind its access rules.
 
-    ``me`` and ``member`` look the node itself and others up, as their certificates are now.
+    ``core`` knows the node itself and the others as their certificates are now.
     """
 
     def __init__(
         self,
         policy: Policy,
         trust: Trust,
-        me: Callable[[], Member],
-        member: Callable[[bytes], Member | None],
+        core: Callable[[], NodeCore],
         now: Callable[[], Now],
     ) -> None:
         self.policy = policy
         self.services: dict[str, Service] = {}
         self._trust = trust
-        self._me = me
-        self._member = member
+        self._core = core
         self._now = now
 
     def check(self, event: Incoming) -> tuple[Member, Service]:
@@ -42,7 +41,7 @@ class Serving:
 
         Asked again while a stream runs: rules are reloaded, certificates end, nodes are revoked.
         """
-        sender = self._member(event.peer)
+        sender = self._core().member(event.peer)
         if sender is None:
             raise WireError("a call from a node that is no member")
         wall = self._now().wall
@@ -52,15 +51,15 @@ class Serving:
         operation = OPERATION_OF[event.op]
         self.policy.require(sender, name, operation, own=False)
         header = event.header
-        origin = self._member(header.caller)
+        origin = self._core().member(header.caller)
         origin = check_origin(header, sender, origin, self._trust, wall)
         if origin is not sender:
             # A delegate lends nobody its own rights: the task's origin needs them as well.
             self.policy.require(origin, name, operation, own=False)
-        check_reach(header, self._me(), own=False)
+        check_reach(header, self._core().identity.member, own=False)
         service = self.services.get(name)
         if service is None:
-            raise NoSuchName(f"{self._me().name} does not offer {name}")
+            raise NoSuchName(f"{self._core().identity.member.name} does not offer {name}")
         return sender, service
 
     async def call_here(
@@ -72,7 +71,7 @@ class Serving:
             raise NoSuchName(f"this node does not offer {name}")
         timeout_s = header.timeout_ms / 1000
         deadline = self._now().mono + timeout_s
-        call = IncomingCall(self._me(), header, name, op, body, deadline)
+        call = IncomingCall(self._core().identity.member, header, name, op, body, deadline)
         verdict = service.admit(call)
         if not verdict.accepted:
             raise Rejected(verdict.reason, retry_after_s=verdict.retry_after_s)

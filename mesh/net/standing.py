@@ -10,17 +10,22 @@ import asyncio
 import logging
 import random
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mesh.core.errors import AccessDenied, ConfigError, GossamerError, IdentityError, PeerLost
+from mesh.core.events import Revoked
 from mesh.core.identity import LocalIdentity, Passport, show_id
 from mesh.core.invitations import Token
 from mesh.core.issuing import Desk, renewal_due
-from mesh.core.wire import Certified, Renew
+from mesh.core.revocation import RevocationBody, read_id, revoke
+from mesh.core.signing import read_signed
+from mesh.core.wire import Certified, Renew, Revocation
 from mesh.net.door import ask_door
 from mesh.net.issuer import book_bytes, open_issuer, read_book, write_book
+from mesh.net.journal import read_journal, write_journal
 from mesh.net.statedir import parse_seed, write_identity
 
 if TYPE_CHECKING:
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gossamer.mesh")
 
+REVOCATIONS_FILE = "revocations.mpk"
 RECHECK_S = 1.0  # between two looks at whether running streams are still allowed
 RENEW_LOOK_S = 60.0  # the wall clock may jump: it is looked at, never slept on for a month
 RENEW_RETRY_S = 2.0  # after a failed renewal, at first
@@ -73,7 +79,10 @@ class Standing:
 
     def all_counters(self) -> Counter[str]:
         """Named counts of what was given, refused, renewed."""
-        return self.counters + (self.desk.counters if self.desk else Counter())
+        parts = [self.counters, self._node.door.counters, self._node.core.revocations.counters]
+        if self.desk is not None:
+            parts.append(self.desk.counters)
+        return sum(parts, Counter())
 
     # -- inviting ---------------------------------------------------------------------------
 
@@ -110,6 +119,91 @@ class Standing:
         async with self._writing:
             data = book_bytes(self.require_desk().book)
             await asyncio.to_thread(write_book, self._node.state.path, data)
+
+    # -- revoking ---------------------------------------------------------------------------
+
+    async def revoke(self, who: str, reason: str) -> dict[str, Any]:
+        """Take a node out that this issuer certified. ``who`` is a name or a whole id.
+
+        Raises :class:`AccessDenied` at a node that is no issuer, and for a node that another
+        key certified: only that issuer, or the authority, may revoke it.
+        """
+        node, desk = self._node, self.require_desk()
+        target, name = self._find(who, desk)
+        member = node.core.member(target)
+        if target == node.me.node:
+            raise AccessDenied("a node does not revoke itself", hint="stop it instead")
+        if member is not None and member.issuer != desk.issuer.id:
+            raise AccessDenied(
+                f"{name} was certified by another key than this node's",
+                hint=f"with the owner's directory at hand: gossamer revoke {name} --authority DIR",
+            )
+        now = node.now()
+        revocation = revoke(
+            desk.issuer.id,
+            desk.sign,
+            node.trust.mesh,
+            target,
+            name=name,
+            reason=reason,
+            wall=now.wall,
+            until=desk.issuer.not_after,  # nothing that it certified runs longer
+            paper=desk.paper,
+        )
+        return await self.spread(revocation)
+
+    def _find(self, who: str, desk: Desk) -> tuple[bytes, str]:
+        for member in self._node.core.members():
+            if who in {member.name, show_id(member.node)}:
+                return member.node, member.name
+        for issued in desk.book.issued.values():
+            if who in {issued.name, show_id(issued.node)}:
+                return issued.node, issued.name
+        return read_id(who), who[:8]
+
+    async def spread(self, revocation: Revocation) -> dict[str, Any]:
+        """Honour a revocation and tell the others; raises IdentityError for a forged one."""
+        node = self._node
+        before = len(node.core.revocations)
+        sends = node.core.revoke(revocation, node.now())
+        node.emit(sends)
+        await self._keep_revocations()
+        body = read_signed(revocation.statement, RevocationBody)
+        return {
+            "node": show_id(body.node),
+            "name": body.name,
+            "reason": body.reason,
+            "told": len({send.to for send in sends}),
+            "new": len(node.core.revocations) > before,
+        }
+
+    def on_revoked(self, event: Revoked) -> None:
+        """The core has taken somebody out: tell people, and write it down."""
+        mine = event.node == self._node.me.node
+        who = "this node" if mine else event.name
+        self._node.on_trouble(f"{who} was revoked: {event.reason}")
+        self._node.spawn(self._keep_revocations())
+
+    async def restore(self) -> None:
+        """Revocations of earlier runs, before anything else is believed."""
+        node, now = self._node, self._node.now()
+        for raw in await asyncio.to_thread(read_journal, self._revocations_path):
+            try:
+                node.core.revoke(msgspec.msgpack.decode(raw, type=Revocation), now)
+            except (GossamerError, msgspec.MsgspecError):
+                self.counters["revocations_not_restored"] += 1
+
+    @property
+    def _revocations_path(self) -> Path:
+        return self._node.state.path / REVOCATIONS_FILE
+
+    async def _keep_revocations(self) -> None:
+        try:
+            async with self._writing:
+                kept = [msgspec.msgpack.encode(r) for r in self._node.core.revocations.all()]
+                await asyncio.to_thread(write_journal, self._revocations_path, kept)
+        except ConfigError as error:  # the mesh remembers; people are told
+            self._node.on_trouble(error.sentence())
 
     # -- renewing ---------------------------------------------------------------------------
 

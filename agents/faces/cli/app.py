@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from agents.faces.cli import admission
+from agents.faces.cli.access import access_app
 from agents.faces.cli.common import (
     EXIT_FAILED,
     AsJson,
@@ -37,6 +39,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(mesh_app, name="mesh")
+app.add_typer(access_app, name="access")
+admission.register(app)
 
 
 class ReachName(enum.StrEnum):

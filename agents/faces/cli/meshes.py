@@ -59,6 +59,9 @@ def add(
     advertise: Annotated[
         str, typer.Option("--advertise", metavar="ADDRESS", help="What other machines dial.")
     ] = "",
+    issuer: Annotated[
+        bool, typer.Option("--issuer", help="Let this node invite others: gossamer invite.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a node's directory: keys, certificate, configuration. Copy it to its machine."""
@@ -74,12 +77,75 @@ def add(
             models=tuple(models or ()),
             seeds=tuple(seeds or ()),
             advertise=advertise,
+            issuer=issuer,
         )
         _tell(
             made,
             as_json,
             f"Node {name} is made. Copy {output} to its machine and start it there: "
             "gossamer up --config agent.toml",
+        )
+
+
+@mesh_app.command(
+    "issuer",
+    epilog="Example:  gossamer mesh issuer ./home-mesh ./kitchen --group sensors "
+    "--publish 'data.gpt/**' --max-validity 30d",
+)
+def issuer(
+    owner: Owner,
+    directory: Annotated[Path, typer.Argument(help="The node's directory.", show_default=False)],
+    groups: Annotated[list[str] | None, _many("--group", "GROUP", "A group it may give")] = None,
+    publish: Annotated[
+        list[str] | None, _many("--publish", "PATTERN", "Names that it may grant")
+    ] = None,
+    max_validity: Annotated[
+        str, typer.Option("--max-validity", metavar="TIME", help="Longest certificate it gives.")
+    ] = "90d",
+    valid: Annotated[
+        str, typer.Option("--for", metavar="TIME", help="How long it may certify.")
+    ] = "365d",
+    renew: Annotated[
+        bool, typer.Option("--renew/--no-renew", help="May renew what this key certified.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Let a node invite others, within limits; the mesh's key can then stay offline."""
+    with guarded(as_json):
+        from agents.faces import meshes
+        from agents.faces.durations import seconds
+
+        made = meshes.appoint(
+            owner,
+            directory,
+            groups=tuple(groups or ("*",)),
+            publish=tuple(publish or ()),
+            max_validity_s=seconds(max_validity),
+            valid_s=seconds(valid),
+            renews=renew,
+        )
+        _tell(made, as_json, f"{made['issuer']} may invite others now, after a restart.")
+
+
+@mesh_app.command(
+    "revoke", epilog="Example:  gossamer mesh revoke ./home-mesh kitchen --reason 'lost it'"
+)
+def revoke(
+    owner: Owner,
+    node: Annotated[str, typer.Argument(help="Its name, or its whole id.", show_default=False)],
+    reason: Annotated[str, typer.Option("--reason", help="For people; everybody sees it.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take a node out, with the mesh's own key and offline; any member can spread the word."""
+    with guarded(as_json):
+        from agents.faces import meshes
+
+        made = meshes.revoke(owner, node, reason)
+        _tell(
+            made,
+            as_json,
+            "Spread this at any running member:\n\n"
+            f"gossamer revoke --statement {made['statement']}",
         )
 
 

@@ -198,7 +198,7 @@ def test_a_lost_answer_can_be_asked_for_again_by_the_same_keys_only() -> None:
     for _ in range(3):
         again = here.redeem(redeem(secret, keys), keys.curve, WALL)
     assert read_certificate(again.certificate).name == "pi"
-    assert here.book.find(secret, WALL).uses_left == 0
+    assert here.book.find(secret, keys.node, WALL).uses_left == 0
     assert invitation.uses_left == 1  # what was handed out is a value
 
 
@@ -245,7 +245,7 @@ def test_nobody_gets_a_certificate_for_a_key_that_is_another_s() -> None:
             here.redeem(asked, keys.curve, WALL)
     with pytest.raises(IdentityError, match="not those of the link"):
         here.redeem(redeem(secret, keys), victim.curve, WALL)
-    assert here.book.find(secret, WALL).uses_left == 1  # a refusal spends nothing
+    assert here.book.find(secret, keys.node, WALL).uses_left == 1  # a refusal spends nothing
 
 
 def test_a_name_that_another_node_bears_is_refused_also_before_it_was_ever_seen() -> None:

@@ -59,7 +59,7 @@ def test_a_replayed_invitation_is_refused_also_after_a_restart_of_the_issuer(
             with pytest.raises(IdentityError, match="used up"):
                 await join(read_token(token), tmp_path / "thief", name="thief")
             assert not (tmp_path / "thief" / IDENTITY_FILE).exists()
-            assert laptop.door_counters["admission_refused_redeem"] == 1
+            assert laptop.door.counters["admission_refused_redeem"] == 1
             await mesh.close(laptop)
             again = await issuing_node(mesh)
             moved = read_token(token)._replace(addresses=(again.endpoints.admission,))
@@ -174,7 +174,7 @@ def test_a_flood_of_guesses_is_cut_off_and_members_still_meet(tmp_path: Path) ->
     async def scenario() -> None:
         async with fabric(tmp_path) as mesh:
             laptop = await issuing_node(mesh)
-            door = laptop._door._door
+            door = laptop.door._door
             now = laptop.now()
             answered = 0
             for _ in range(300):

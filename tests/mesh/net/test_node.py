@@ -166,7 +166,7 @@ def test_a_certificate_of_another_mesh_is_refused_in_one_line(tmp_path: Path) ->
             assert "refused this node" in stranger.troubles[0]
             assert "certificate is for mesh" in stranger.troubles[0]
             await until(lambda: host.troubles, "the host tells")
-            assert host._door.counters["admission_refused"] >= 1
+            assert host.door.counters["admission_refused"] >= 1
             assert len(host.core.members()) == 1
 
     asyncio.run(scenario())
