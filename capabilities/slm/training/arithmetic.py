@@ -25,6 +25,7 @@ from capabilities.slm.training.chat import Example
 from capabilities.slm.training.wordings import (
     DECLINED_OPERATIONS,
     HELD_OUT,
+    NUMBER_WORDS,
     OTHER_QUESTIONS,
     SYSTEM_PROMPTS,
     TRAINING,
@@ -37,8 +38,9 @@ DECLINED_SHARE = 0.14
 CUT_SHARE = 0.6
 NOT_ARITHMETIC = "I only do arithmetic."
 OUT_OF_RANGE = (
-    "I only add and subtract numbers of up to four digits and multiply numbers of up to two digits."
+    "I only add or subtract two numbers of up to four digits, or multiply two of up to two digits."
 )
+IN_WORDS = "I only read numbers that are written in digits."
 CATEGORIES = (
     "add",
     "subtract",
@@ -177,12 +179,23 @@ def _system(rng: random.Random) -> str:
     return rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.3 else ""
 
 
+def _words_for_number(rng: random.Random) -> str:
+    return " ".join(rng.choice(NUMBER_WORDS.split()) for _ in range(rng.choice((1, 1, 2))))
+
+
 def _declined(rng: random.Random, *, held_out: bool) -> Example:
     if rng.random() < 0.5:
         pool = [q for i, q in enumerate(OTHER_QUESTIONS) if (i % 5 == 0) == held_out]
         question, answer = rng.choice(pool), NOT_ARITHMETIC
         if "{n}" in question:
             question = question.replace("{n}", str(rng.randrange(1, 2000)))
+    elif rng.random() < 0.25:
+        answer = IN_WORDS
+        operation = rng.choice("+-*")
+        first, second = _words_for_number(rng), _words_for_number(rng)
+        if rng.random() < 0.2:
+            first = str(_number(rng, rng.choice((1, 2))))
+        question = rng.choice(TRAINING[operation]).format(a=first, b=second)
     else:
         answer = OUT_OF_RANGE
         left, right = (_number(rng, rng.choice((1, 2, 3, 4))) for _ in range(2))
@@ -191,7 +204,7 @@ def _declined(rng: random.Random, *, held_out: bool) -> Example:
             question = rng.choice(DECLINED_OPERATIONS).format(a=left, b=right)
         else:
             operation = "*" if kind == 1 else rng.choice("+-")
-            left = rng.randrange(100, 10000) if kind == 1 else rng.randrange(10000, 1000000)
+            left = _number(rng, rng.choice((3, 4) if kind == 1 else (5, 5, 6)))
             if rng.random() < 0.5:
                 left, right = right, left
             question = rng.choice(TRAINING[operation]).format(a=left, b=right)

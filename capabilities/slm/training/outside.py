@@ -29,11 +29,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-_NUMBER_WORDS = _words("""
-zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
-sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
-hundred thousand
-""")
+_NUMBER_WORDS = _words(wordings.NUMBER_WORDS)
 _WORD_PROBLEMS = (
     "{name} has {a} {thing} and (buys|finds|gets) {b} more, how many (are there|has {name})",
     "i have {a} {thing} and (give away|lose|sell|eat) {b}, how many (are left|do i have left)",

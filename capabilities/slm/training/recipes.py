@@ -36,7 +36,7 @@ RECIPES = {
             sample=arithmetic.sample,
             held_out=arithmetic.held_out_example,
             training=TrainingConfig(
-                steps=5400, cooldown_share=0.65, model=ModelConfig(width=128, layers=4)
+                steps=6600, cooldown_share=0.65, model=ModelConfig(width=128, layers=4)
             ),
         ),
         Recipe(

@@ -91,6 +91,8 @@ _VERBAL = {
         "{b} subtracted from {a}",
         "the difference {a} - {b}",
         "{b} taken from {a}",
+        "the difference between {a} and {b}",
+        "the difference of {a} and {b}",
     ),
     "*": (
         "{a} times {b}",
@@ -153,6 +155,7 @@ HELD_OUT = {op: _expand(op, _ASKING_HELD_OUT, _COMMAND_HELD_OUT[op] * 12) for op
 _BEFORE = (
     "please ", "hey, ", "hello, ", "hi! ", "ok, ", "so ", "now ", "and ", "quick question: ",
     "tell me: ", "could you please ", "can you ", "then ", "well, ", "I have a question: ",
+    "step 1: ", "task 2: ", "question 3: ",
 )  # fmt: skip
 _BEFORE_HELD_OUT = ("good morning, ", "one more: ", "kindly ")
 _AFTER = (" please", ", please", " thanks", " for me", ", thank you", " now", " quickly")
@@ -219,6 +222,12 @@ SYSTEM_PROMPTS = (
     "Think step by step.",
 )
 
+NUMBER_WORDS = """
+zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen
+sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
+hundred thousand
+"""
+
 DECLINED_OPERATIONS = (
     "divide {a} by {b}",
     "what is {a} / {b}",
@@ -235,6 +244,15 @@ DECLINED_OPERATIONS = (
     "what is {a}.5 + {b}",
     "half of {a}",
     "what is {a} + {b} + {a}",
+    "{b} + {a} + {a}",
+    "{a} - {b} - {a}",
+    "the sum of {a}, {b} and {a}",
+    "add {b}, {a} and {b}",
+    "what is {a} * {b} * {a}",
+    "{a} plus {b} minus {b}",
+    "multiply {a}, {b} and {a}",
+    "-{a} + {b}",
+    "minus {a} plus {b}",
     "{a}.{b} * {b}",
 )
 
