@@ -650,3 +650,23 @@ def test_a_mutated_answer_is_refused_or_means_the_same(data: st.DataObject) -> N
     except (WireError, SumRefused):
         return
     raise AssertionError("a changed answer was taken")
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_a_mutated_question_gets_an_answer_or_a_refusal_and_nothing_else(
+    data: st.DataObject,
+) -> None:
+    group = Group(3)
+    rows = values(group, 1)
+    coordinator = group.coordinator(group.plan())
+    for _ in range(data.draw(st.integers(0, 4))):
+        group.step(coordinator, rows)
+    node = group.nodes[0]
+    body = bytearray(encode(coordinator.questions()[node]))
+    for _ in range(data.draw(st.integers(1, 3))):
+        body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(WireError, SumRefused):
+        question = decode_question(bytes(body))
+        group.answer(node, question, rows[node], coordinator.plan)
+    assert group.members[node].open_rounds <= 2
