@@ -23,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from agents.faces.client import ControlClient
+from agents.faces.door import announced
 from agents.views import PeerView
 from mesh.core.errors import GossamerError, ModelError
 from mesh.net.statedir import create_authority, create_identity
@@ -221,13 +222,19 @@ def _last_lines(demo: Demo, name: str, count: int = 3) -> str:
 
 
 async def _run(demo: Demo, once: str | None, *, as_json: bool) -> int:
+    progress = _Progress(quiet=as_json or once is not None)
+    client = await start(demo, progress.say)
+    progress.done()
+    # Commands in another terminal find this mesh without being told where it is.
+    with announced(demo.state(demo.nodes[0].name)):
+        return await _talk(client, once, as_json=as_json)
+
+
+async def _talk(client: ControlClient, once: str | None, *, as_json: bool) -> int:
     from agents.faces.cli import talk
     from agents.faces.prompt import interact
     from agents.faces.show import console, peers_sheet, show_sheet
 
-    progress = _Progress(quiet=as_json or once is not None)
-    client = await start(demo, progress.say)
-    progress.done()
     async with client:
         if once is not None:
             return await talk.ask(client, once, "mesh", ASK_TIMEOUT_S, as_json=as_json)
