@@ -88,7 +88,7 @@ class SumLimits(msgspec.Struct, frozen=True, kw_only=True):
     the data takes to change.
     ``life_s``: an unfinished round is forgotten after this time; a coordinator that opens
     rounds and leaves cannot fill the memory.
-    ``open_rounds``: rounds under way at once.
+    ``open_rounds``: rounds under way at once, one per coordinator and name.
     ``horizon_s``: a plan's wall time may be off by so much; round ids are remembered for twice
     as long, so that none is taken twice.
     ``remembered``: round ids kept at most; when they are used up, new rounds wait.
@@ -222,6 +222,12 @@ class SumMember:
         if me not in plan.nodes:
             raise SumRefused("this node is not in the roster of the sum")
         self._check_rest(plan.name, now)
+        # A coordinator that begins anew has given its last round up: this node was too slow then.
+        for old in [
+            r for r in self._rounds.values() if (r.asker, r.plan.name) == (asker, plan.name)
+        ]:
+            self.counters["superseded"] += 1
+            self.forget(old.plan.round)
         if len(self._rounds) >= limits.open_rounds or len(self._seen) >= limits.remembered:
             raise SumRefused("too many sums at once: ask again later")
         roster = [self._certified(node) for node in plan.nodes]

@@ -34,6 +34,7 @@ class Group:
         self, count: int, seed: int = 1, limits: SumLimits | None = None, mesh: bytes = b"m"
     ) -> None:
         self.random = random.Random(seed)
+        self.asker = ASKER
         self.authority = Authority(mesh.ljust(32, b"\0"))
         self.trust = Trust(self.authority.key)
         identities = sorted((self._identity(f"n{n}") for n in range(count)), key=lambda x: x.node)
@@ -86,7 +87,7 @@ class Group:
         cells = None
         if isinstance(question, Mask) and plan is not None:
             cells = encode(plan, np.asarray(rows, dtype=float))
-        return self.members[node].answer(question, ASKER, NOW, cells)
+        return self.members[node].answer(question, self.asker, NOW, cells)
 
     def step(
         self,

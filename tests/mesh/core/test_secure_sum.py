@@ -412,28 +412,45 @@ def test_data_rests_between_two_sums_so_that_differences_cost_time() -> None:
     assert isinstance(answer, Keys)
 
 
-def test_two_rounds_opened_at_once_do_not_cheat_the_rest() -> None:
+def test_two_coordinators_at_once_do_not_cheat_the_rest() -> None:
     group = Group(3)
     rows = values(group, 1)
     first, second = group.coordinator(group.plan()), group.coordinator(group.plan())
     for coordinator in (first, second):
+        group.asker = str(id(coordinator))
         for _ in range(2):
             group.step(coordinator, rows)
+    group.asker = str(id(first))
     group.step(first, rows)
+    group.asker = str(id(second))
     with pytest.raises(SumRefused, match="just now"):
         group.step(second, rows)
 
 
+def test_a_coordinator_that_begins_anew_has_given_its_last_round_up() -> None:
+    group = Group(3)
+    rows = values(group, 1)
+    given_up, again = group.coordinator(group.plan()), group.coordinator(group.plan())
+    group.step(given_up, rows)
+    group.step(again, rows)
+    member = group.members[group.nodes[0]]
+    assert (member.open_rounds, member.counters["superseded"]) == (1, 1)
+    with pytest.raises(SumRefused, match="no such round"):
+        group.step(given_up, rows)
+    for _ in range(4):
+        group.step(again, rows)
+    assert again.result().inputs == 3
+
+
 def test_open_rounds_are_bounded_and_end_by_themselves() -> None:
-    group = Group(3, limits=SumLimits(open_rounds=2))
-    node = group.nodes[0]
-    for _ in range(2):
-        group.answer(node, Open(group.plan()))
+    member = (group := Group(3, limits=SumLimits(open_rounds=2))).members[group.nodes[0]]
+    for asker in ("a", "b"):
+        member.answer(Open(group.plan()), asker, NOW)
     with pytest.raises(SumRefused, match="too many sums"):
-        group.answer(node, Open(group.plan()))
+        member.answer(Open(group.plan()), "c", NOW)
     later = Now(NOW.mono + 121, NOW.wall + 121)
-    assert group.members[node].answer(Open(group.plan()), ASKER, later)
-    assert group.members[node].open_rounds == 1
+    assert member.answer(Open(group.plan()), "c", later)
+    assert member.open_rounds == 1
 
 
 def test_remembered_rounds_are_bounded() -> None:
