@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import get_args, get_type_hints
 
 import msgspec
@@ -59,10 +60,8 @@ def test_unknown_trailing_fields_are_ignored(seq: int, node: bytes, nonce: bytes
 def test_random_bytes_raise_only_the_wires_own_errors(raw: bytes) -> None:
     for frame in (raw, bytes([VERSION]) + raw, b"\x01\x93" + raw):
         for read in (decode, decode_admission):
-            try:
+            with contextlib.suppress(WireError):
                 read(frame)
-            except WireError:
-                pass
 
 
 @given(st.integers(0, 60), st.integers(0, 255))
@@ -72,10 +71,8 @@ def test_a_frame_with_one_wrong_byte_raises_only_the_wires_own_errors(
     whole = encode(Digest([DigestEntry(b"n" * 16, 1, 2, 3)], root=b"r" * 8, scope=[1, 2]))
     frame = bytearray(whole)
     frame[place % len(frame)] = byte
-    try:
+    with contextlib.suppress(WireError):
         decode(bytes(frame))
-    except WireError:
-        pass
 
 
 @pytest.mark.parametrize("lane", list(Lane))
