@@ -259,9 +259,11 @@ class Link:
         future.add_done_callback(self._introduction_done)
 
     def _introduction_done(self, future: asyncio.Future[None]) -> None:
-        if future.cancelled() or self.state is not LinkState.INTRODUCING:
+        if future.cancelled():
             return
-        error = future.exception()
+        error = future.exception()  # looked at in any case, or asyncio complains
+        if self.state is not LinkState.INTRODUCING:
+            return
         if error is None:
             self._introduced = True
             self._open()
