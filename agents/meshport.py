@@ -70,6 +70,7 @@ class NodePort:
             priority=task.priority,
             hops=task.hops + 1,
             groups=task.groups,
+            warrant=task.warrant,
         )
         answer = self._node.call(offer.node, offer.served.name, body, header, op)
         try:

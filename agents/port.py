@@ -7,6 +7,7 @@ from typing import Protocol
 
 import msgspec
 
+from mesh.core.identity import Signed
 from mesh.core.records import ServedName
 from mesh.core.wire import Op, Reach
 
@@ -35,6 +36,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     hops: int = 0
     groups: tuple[str, ...] = ()
     caller: bytes = b""
+    warrant: Signed | None = None  # the caller's leave, where it is another node
 
 
 class MeshPort(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from capabilities.messages import Message
+from mesh.core.identity import Signed
 from mesh.core.wire import Reach
 
 
@@ -32,3 +33,4 @@ class AskOptions(msgspec.Struct, frozen=True, kw_only=True):
     trace: bytes = b""
     caller: bytes = b""
     hops: int = 0
+    warrant: Signed | None = None  # of ``caller``, where this question is passed on for it

@@ -126,6 +126,7 @@ class Orchestrator:
                 hops=options.hops,
                 groups=options.groups,
                 caller=options.caller,
+                warrant=options.warrant,
             ),
             options=options,
             trace=Trace(trace_id),

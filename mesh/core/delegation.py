@@ -102,7 +102,7 @@ def check_origin(
             hint="a node without a warrant asks in its own name",
         )
     warrant = _read(header, origin, trust, wall)
-    if header.hops < 2 or header.hops > warrant.hops:
+    if header.hops < 1 or header.hops > warrant.hops:
         raise AccessDenied("a call in another's name counts its hops wrongly")
     if header.reach > warrant.reach or not set(header.groups) <= set(warrant.groups):
         raise AccessDenied(

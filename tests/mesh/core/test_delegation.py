@@ -79,7 +79,7 @@ def test_limits_only_narrow_on_the_way() -> None:
         ({"groups": ("street",)}, "has widened"),
         ({"warrant": None}, "without its warrant"),
         ({"trace": b"u" * 16}, "not watch's for this task"),
-        ({"hops": 1}, "counts its hops wrongly"),
+        ({"hops": 0}, "counts its hops wrongly"),
         ({"hops": MAX_HOPS + 1}, "handed on at most"),
         ({"hops": -1}, "handed on at most"),
         ({"caller": THIRD.node}, "not tv's for this task"),
