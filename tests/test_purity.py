@@ -15,6 +15,8 @@ PURE = (
     "mesh.sim.*",
     "agents.classifier",
     "agents.classifier.*",
+    "agents.redaction",
+    "agents.redaction.*",
     "agents.scheduling",
     "agents.scheduling.*",
     "agents.escalation",
@@ -23,6 +25,11 @@ PURE = (
     "agents.orchestrator.aggregate",
     "agents.orchestrator.allocate",
     "capabilities.slm.batching",
+    "capabilities.slm.prefixes",
+    "capabilities.slm.gbnf",
+    "capabilities.slm.schema",
+    "capabilities.slm.ranges",
+    "capabilities.slm.tools",
 )
 # Not deciders: what stands beside them and makes, or reads from disk, what they are handed.
 NOT_DECIDING = (

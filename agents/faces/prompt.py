@@ -149,20 +149,32 @@ class _Session:
 
 
 def decisions_sheet(decisions: list[dict[str, object]]) -> Sheet:
-    """Why it went as it went: one line per decision, whatever fields it has."""
-    columns = list(dict.fromkeys(key for decision in decisions for key in decision))
-    rows = [tuple(_brief(decision.get(key, "")) for key in columns) for decision in decisions]
-    return Sheet(tuple(column.upper() for column in columns), list(rows))
+    """Why it went as it went: one line per decision. Its inputs are in ``ask --json``."""
+    rows = [
+        (
+            f"{_number(line, 'at_s'):.3f}",
+            str(line.get("step") or "-"),
+            str(line.get("rule", "")),
+            _score(line),
+            str(line.get("action", "")),
+        )
+        for line in decisions
+    ]
+    return Sheet(
+        ("AT S", "STEP", "RULE", "SCORE", "WHAT WAS DONE"), list(rows), right=frozenset({"AT S"})
+    )
 
 
-def _brief(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_brief(inner)}" for key, inner in value.items())
-    return msgspec.json.encode(value).decode()
+def _number(line: dict[str, object], key: str) -> float:
+    value = line.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _score(line: dict[str, object]) -> str:
+    score, threshold = _number(line, "score"), _number(line, "threshold")
+    if not score and not threshold:
+        return "-"
+    return f"{score:.3g} of {threshold:.3g}" if threshold else f"{score:.3g}"
 
 
 async def _until_interrupt(work: Coroutine[Any, Any, None]) -> bool:

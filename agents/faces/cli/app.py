@@ -12,6 +12,7 @@ import typer
 
 from agents.faces.cli import admission
 from agents.faces.cli.access import access_app
+from agents.faces.cli.audit import register as register_audit
 from agents.faces.cli.common import (
     EXIT_FAILED,
     AsJson,
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.add_typer(mesh_app, name="mesh")
 app.add_typer(access_app, name="access")
 admission.register(app)
+register_audit(app)
 
 
 class ReachName(enum.StrEnum):
