@@ -59,6 +59,10 @@ def add(
     advertise: Annotated[
         str, typer.Option("--advertise", metavar="ADDRESS", help="What other machines dial.")
     ] = "",
+    port: Annotated[
+        int,
+        typer.Option("--port", min=1, max=65533, help="The first of three ports in a row."),
+    ] = 7100,
     issuer: Annotated[
         bool, typer.Option("--issuer", help="Let this node invite others: gossamer invite.")
     ] = False,
@@ -77,6 +81,7 @@ def add(
             models=tuple(models or ()),
             seeds=tuple(seeds or ()),
             advertise=advertise,
+            ports=(port, port + 1, port + 2),
             issuer=issuer,
         )
         _tell(
