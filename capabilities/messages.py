@@ -22,12 +22,29 @@ class Message(msgspec.Struct, frozen=True):
     content: str
 
 
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that a model may ask for; ``parameters`` is a JSON schema as JSON text."""
+
+    name: str
+    description: str = ""
+    parameters: str = "{}"
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model asks for; ``arguments`` is JSON text. It is a wish, never an order (law 3)."""
+
+    name: str
+    arguments: str
+
+
 class Generate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A request to a language model, for ``computation.gpt/generate`` and ``knowledge.gpt/*``.
 
     ``temperature`` 0 is greedy. ``json_schema`` holds the answer to a JSON schema (JSON text).
-    ``logprobs`` asks for that many alternatives per token. Sources: the parameters of the
-    OpenAI completions API and of llama.cpp's samplers.
+    ``logprobs`` asks for that many alternatives per token. ``grammar`` holds the answer to a
+    GBNF grammar. ``logit_bias`` adds to the logits of tokens by id; ``adapters`` are names of
+    LoRA adapters with their scales. ``tools`` are offered through the model's chat template.
+    Sources: the parameters of the OpenAI completions API and of llama.cpp's samplers.
     """
 
     messages: list[Message]
@@ -41,6 +58,12 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop: list[str] = []
     json_schema: str = ""
     logprobs: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[int, float] = {}
+    grammar: str = ""
+    adapters: dict[str, float] = {}
+    tools: list[Tool] = []
 
 
 class TokenLogprob(msgspec.Struct, frozen=True):
@@ -83,13 +106,14 @@ class Delta(
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="done"):
-    """The last message of an answer. ``finish`` is stop, length or cancelled."""
+    """The last message of an answer. ``finish`` is stop, length, cancelled or tool_calls."""
 
     text: str
     finish: str
     model: str = ""
     usage: Usage = Usage()
     evidence: Evidence = Evidence()
+    tool_calls: list[ToolCall] = []
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="sample"):

@@ -6,7 +6,10 @@ them; what is left of the step goes to prompts, the highest priority first and i
 within a priority, so a short prompt is through before a long one.
 
 A request joins when a slot is free and the context holds its whole prompt and its longest
-answer. Nothing that has joined can therefore run out of context because of a neighbour.
+answer. Nothing that has joined can therefore run out of context because of a neighbour. Who is
+next: the highest priority, then the owner with the fewest requests running, then the earliest
+deadline, then the first to come. Each ``AGING_S`` of waiting counts as one priority more, so
+nobody waits for ever behind more important ones.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from capabilities.slm.errors import ContextFull
 from mesh.core.errors import Rejected
 
 NO_SLOT = -1
+AGING_S = 10.0  # a waiting request rises by one priority after each such time
 
 
 @dataclass(slots=True)
@@ -30,7 +34,10 @@ class Job:
     answer: int  # the most tokens that it may still generate
     priority: int = 0
     deadline: float = math.inf
+    owner: str = ""
+    arrived: float = 0.0
     order: int = 0
+    shared: int = 0  # tokens whose cells belong to the prefix tree and are counted there
     slot: int = NO_SLOT
     fed: int = 0
     generated: int = 0
@@ -112,10 +119,13 @@ class Batcher:
         *,
         priority: int = 0,
         deadline: float = math.inf,
+        owner: str = "",
+        now: float = 0.0,
     ) -> Job:
         """Put a request in line; an answer that would leave the context is shortened.
 
-        ``prompt`` and ``answer`` in tokens, ``deadline`` on the clock of :meth:`expired`.
+        ``prompt`` and ``answer`` in tokens, ``deadline`` and ``now`` on one clock; ``owner``
+        tells callers apart, none of whom gets all slots while others wait.
         Raises :class:`ContextFull` when the prompt leaves no room for one token of answer, and
         :class:`~mesh.core.errors.Rejected` when the line is full.
         """
@@ -134,6 +144,8 @@ class Batcher:
             answer=max(1, min(answer, room - prompt)),
             priority=priority,
             deadline=deadline,
+            owner=owner,
+            arrived=now,
             order=self._orders,
         )
         self._waiting[key] = job
@@ -144,20 +156,45 @@ class Batcher:
         every = (*self._waiting.values(), *self._running.values())
         return [job.key for job in every if now >= job.deadline]
 
-    def join(self) -> list[Job]:
-        """Move requests from the line into free slots and return them.
+    @property
+    def used(self) -> int:
+        """Cells that running requests take or may still take, without what they share."""
+        return self._used
 
-        Strictly in order of priority, then arrival: a small request does not overtake a large
-        one that waits for context, so nobody starves.
+    def next(self, now: float = 0.0) -> Job | None:
+        """The request that would join next, if a slot is free.
+
+        A small request does not overtake a large one that waits for context, so nobody starves.
         """
+        if not self._free or not self._waiting:
+            return None
+        running: dict[str, int] = {}
+        for job in self._running.values():
+            running[job.owner] = running.get(job.owner, 0) + 1
+
+        def rank(job: Job) -> tuple[float, int, float, int]:
+            level = job.priority + max(0.0, now - job.arrived) // AGING_S
+            return (-level, running.get(job.owner, 0), job.deadline, job.order)
+
+        return min(self._waiting.values(), key=rank)
+
+    def seat(self, job: Job) -> None:
+        """Give the job that :meth:`next` named a slot."""
+        del self._waiting[job.key]
+        job.slot = self._free.pop()
+        self._running[job.key] = job
+        self._used += job.cells
+
+    def share(self, job: Job, tokens: int) -> None:
+        """``tokens`` more cells of a running job are counted elsewhere from now on."""
+        job.shared += tokens
+        self._used -= tokens
+
+    def join(self, now: float = 0.0) -> list[Job]:
+        """Move requests from the line into free slots and return them."""
         joined: list[Job] = []
-        for job in sorted(self._waiting.values(), key=_rank):
-            if not self._free or self._used + job.cells > self.cells:
-                break
-            del self._waiting[job.key]
-            job.slot = self._free.pop()
-            self._running[job.key] = job
-            self._used += job.cells
+        while (job := self.next(now)) is not None and self._used + job.cells <= self.cells:
+            self.seat(job)
             joined.append(job)
         return joined
 
@@ -197,7 +234,7 @@ class Batcher:
         job = self._running.pop(key, None)
         if job is None:
             return NO_SLOT
-        self._used -= job.cells
+        self._used -= job.cells - job.shared
         self._free.append(job.slot)
         return job.slot
 

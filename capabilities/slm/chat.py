@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from capabilities.messages import Message
-from capabilities.slm.errors import BadRequest
+from capabilities.slm.errors import BadRequest, Unsupported
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
 MAX_PROMPT_CHARS = 1024 * 1024  # a template that multiplies its input stops here
 # Many templates write the role into the prompt as it is: only these words may get there.
+_TOOLS = re.compile(r"\{[%{][^%}]*\btools\b")
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -50,13 +51,20 @@ class ChatPrompt:
         self._eos = eos
         self._defuse = Defuser(control)
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The prompt, ready for the assistant's turn; raises :class:`BadRequest`."""
+    def render(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, object]] = ()
+    ) -> str:
+        """The prompt, ready for the assistant's turn; raises BadRequest or Unsupported.
+
+        ``tools`` as :func:`capabilities.slm.tools.for_template` makes them.
+        """
         if not messages:
             raise BadRequest("a request without messages", hint="send at least one user message")
         strange = [m.role for m in messages if m.role not in ROLES]
         if strange:
             raise BadRequest(f"an unknown role {strange[0][:40]!r}", hint=f"use {', '.join(ROLES)}")
+        if tools and not _TOOLS.search(self._source):
+            raise Unsupported("this model's chat template knows no tools")
         turns = [{"role": m.role, "content": self._defuse(m.content)} for m in messages]
         if not self._source:
             return _plain(turns)
@@ -67,6 +75,7 @@ class ChatPrompt:
                 self._compiled = _environment().from_string(self._source)
             text = self._compiled.render(
                 messages=turns,
+                **({"tools": self._clean(list(tools))} if tools else {}),
                 add_generation_prompt=True,
                 bos_token=self._bos,
                 eos_token=self._eos,
@@ -78,6 +87,14 @@ class ChatPrompt:
         if len(text) > MAX_PROMPT_CHARS:
             raise BadRequest(f"the prompt has {len(text)} characters", hint="shorten it")
         return text
+
+    def _clean(self, value: Any) -> Any:
+        """Text within tools forges no control token either."""
+        if isinstance(value, str):
+            return self._defuse(value)
+        if isinstance(value, Mapping):
+            return {self._defuse(str(key)): self._clean(one) for key, one in value.items()}
+        return [self._clean(one) for one in value] if isinstance(value, list) else value
 
 
 def _plain(turns: list[dict[str, str]]) -> str:

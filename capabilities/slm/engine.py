@@ -9,7 +9,7 @@ from typing import Protocol
 
 from capabilities.messages import MAX_PROMPT_CHARS, Generate
 from capabilities.slm import protocol
-from capabilities.slm.errors import BadRequest, Unsupported
+from capabilities.slm.errors import BadRequest
 from mesh.core.errors import ModelError
 
 Emit = Callable[[protocol.Reply], None]
@@ -17,6 +17,9 @@ Emit = Callable[[protocol.Reply], None]
 MAX_LOGPROBS = 20
 MAX_STOPS = 16
 MAX_STOP_CHARS = 256
+MAX_PENALTY = 2.0  # as the OpenAI API has it
+MAX_BIASES = 1024  # each is looked at for every token
+MAX_BIAS = 100.0  # decides alone, as the OpenAI API has it; infinities would end in no number
 
 
 class Engine(Protocol):
@@ -54,5 +57,12 @@ def check(request: Generate) -> None:
         raise BadRequest(f"logprobs must be 0 to {MAX_LOGPROBS}")
     if not (request.temperature >= 0 and request.repeat_penalty > 0):
         raise BadRequest("temperature must be at least 0 and repeat_penalty above 0")
-    if request.json_schema:
-        raise Unsupported("this worker cannot hold an answer to a JSON schema")
+    for penalty in (request.presence_penalty, request.frequency_penalty):
+        if not abs(penalty) <= MAX_PENALTY:
+            raise BadRequest(f"penalties lie between -{MAX_PENALTY} and {MAX_PENALTY}")
+    if len(request.logit_bias) > MAX_BIASES:
+        raise BadRequest(f"{len(request.logit_bias)} biased tokens; there may be {MAX_BIASES}")
+    if not all(abs(bias) <= MAX_BIAS for bias in request.logit_bias.values()):
+        raise BadRequest(f"a logit bias lies between -{MAX_BIAS} and {MAX_BIAS}")
+    if request.tools and (request.json_schema or request.grammar):
+        raise BadRequest("tools and a grammar exclude each other", hint="send one of them")

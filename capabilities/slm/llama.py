@@ -24,7 +24,6 @@ Floats = npt.NDArray[np.float32]
 
 WARNING, ERROR = 3, 4  # of ggml_log_level
 NO_ROOM = 1  # llama_decode: no free cells in the context; its memory is as before the call
-PENALTY_WINDOW = 64  # tokens that a repeat penalty looks back on, as llama.cpp's own default
 
 _keep_alive: dict[str, Any] = {}
 
@@ -83,6 +82,17 @@ class Model:
         """The Jinja template of the file, empty if it has none."""
         text = lib.llama_model_chat_template(self.pointer, None)
         return text.decode("utf-8", "replace") if text else ""
+
+    @property
+    def keeps_every_token(self) -> bool:
+        """Whether a sequence may be cut and shared at any token.
+
+        A recurrent model keeps one state for all of a sequence, and a sliding window drops
+        tokens on its way: neither has a prefix to share.
+        """
+        recurrent = lib.llama_model_is_recurrent(self.pointer)
+        hybrid = lib.llama_model_is_hybrid(self.pointer)
+        return not (recurrent or hybrid or lib.llama_model_n_swa(self.pointer))
 
     @property
     def needs_encoder(self) -> bool:
@@ -341,14 +351,30 @@ class Context:
         flat: Floats = np.frombuffer(memory, dtype=np.float32)
         return flat.reshape(rows, width)
 
-    def forget(self, sequence: int, begin: int = 0) -> bool:
-        """Drop a sequence from position ``begin`` on.
+    def forget(self, sequence: int, begin: int = 0, end: int = -1) -> bool:
+        """Drop positions ``begin`` to ``end`` of a sequence, by default all that follow.
 
         Some models cannot forget a part: then the answer is False and nothing has changed.
         """
         if not self._memory:
             return True
-        return bool(lib.llama_memory_seq_rm(self._memory, sequence, begin, -1))
+        return bool(lib.llama_memory_seq_rm(self._memory, sequence, begin, end))
+
+    def copy(self, source: int, target: int, begin: int, end: int) -> None:
+        """Let sequence ``target`` share the cells of ``source`` at these positions."""
+        lib.llama_memory_seq_cp(self._memory, source, target, begin, end)
+
+    def set_threads(self, decode: int, prefill: int) -> None:
+        """How many threads compute a step of one token per sequence, and any other step."""
+        lib.llama_set_n_threads(self.pointer, decode, prefill)
+
+    def set_adapters(self, adapters: Sequence[tuple[Any, float]]) -> None:
+        """Add these adapters to the weights, each by its scale, from the next step on."""
+        count = len(adapters)
+        pointers = (lib.llama_adapter_lora_p_ctypes * count)(*(one for one, _ in adapters))
+        scales = (ctypes.c_float * count)(*(scale for _, scale in adapters))
+        if lib.llama_set_adapters_lora(self.pointer, pointers, count, scales):
+            raise ModelError("llama.cpp cannot apply these adapters")
 
     def save(self, sequence: int) -> bytes:
         """The state of a sequence."""
@@ -366,53 +392,3 @@ class Context:
             return True
         self.forget(sequence)
         return False
-
-
-class Sampler:
-    """A chain of llama.cpp samplers for one answer."""
-
-    def __init__(
-        self,
-        vocabulary: int,
-        *,
-        temperature: float,
-        top_k: int,
-        top_p: float,
-        min_p: float,
-        repeat_penalty: float,
-        seed: int,
-    ) -> None:
-        params = lib.llama_sampler_chain_default_params()
-        params.no_perf = True
-        self._chain: Any = lib.llama_sampler_chain_init(params)
-        stages: list[Any] = []
-        if repeat_penalty != 1.0:
-            stages.append(
-                lib.llama_sampler_init_penalties(
-                    vocabulary, PENALTY_WINDOW, repeat_penalty, 0.0, 0.0
-                )
-            )
-        if temperature <= 0:
-            stages.append(lib.llama_sampler_init_greedy())
-        else:
-            if top_k > 0:
-                stages.append(lib.llama_sampler_init_top_k(top_k))
-            if top_p < 1:
-                stages.append(lib.llama_sampler_init_top_p(top_p, 1))
-            if min_p > 0:
-                stages.append(lib.llama_sampler_init_min_p(min_p, 1))
-            stages.append(lib.llama_sampler_init_temp(temperature))
-            # The largest seed means "random" to llama.cpp; an answer must be repeatable.
-            stages.append(lib.llama_sampler_init_dist(seed % 0xFFFFFFFF))
-        for stage in stages:
-            lib.llama_sampler_chain_add(self._chain, stage)
-
-    def sample(self, context: Context, index: int) -> int:
-        """Choose from the logits of batch entry ``index`` and remember the choice."""
-        return int(lib.llama_sampler_sample(self._chain, context.pointer, index))
-
-    def close(self) -> None:
-        """Free it; harmless when done twice."""
-        if self._chain:
-            lib.llama_sampler_free(self._chain)
-            self._chain = None

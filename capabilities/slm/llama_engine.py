@@ -7,54 +7,31 @@ Requests join and leave between any two steps. A request that fails, fails alone
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from capabilities.messages import Done, Event, Generate, TokenLogprob, Usage
-from capabilities.slm import header, llama, protocol
+from capabilities.messages import Generate
+from capabilities.slm import header, llama, protocol, trial
 from capabilities.slm.batching import NO_SLOT, Batcher, Job, Share
+from capabilities.slm.cache import MAX_SEATS, PrefixCache
 from capabilities.slm.chat import ChatPrompt
 from capabilities.slm.embedder import Embedder
 from capabilities.slm.engine import Emit, check, internal
 from capabilities.slm.errors import BadRequest, ContextFull, Unsupported
-from capabilities.slm.evidence import Rows, Tally, calibrate, measure
+from capabilities.slm.evidence import Rows, measure
+from capabilities.slm.grammars import grammar_of
 from capabilities.slm.output import TextStream
+from capabilities.slm.prefixes import shared_prefix
+from capabilities.slm.running import Markers, Run
+from capabilities.slm.sampling import Sampler
+from capabilities.slm.threads import cores
+from capabilities.slm.tools import ToolStream, for_template
 from mesh.core.errors import DeadlineExceeded, GossamerError, ModelError
 from mesh.core.records import ModelInfo
 
-THINKING = (("<|think|>", "<|/think|>"), ("<think>", "</think>"))
 DEFAULT_CONTEXT = 4096
 LONGEST_TOKEN_CHARS = 64  # words of text stay far below; only runs of spaces come near
-TRIAL_STEPS = 8  # single-token steps that measure the decode rate
-TRIAL_S = 1.0  # and the time after which a slow machine has shown enough
-TRIAL_TEXT = "The quick brown fox jumps over the lazy dog. 12 + 30 = 42."
-
-
-@dataclass(slots=True)
-class Run:
-    """One request on its way."""
-
-    submit: protocol.Submit
-    job: Job
-    prompt: list[int]
-    sampler: llama.Sampler
-    text: TextStream
-    arrived: float
-    first: float = 0.0
-    cached: int = 0
-    sampled: list[int] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
-
-    def tokens(self, share: Share) -> Sequence[int]:
-        """The tokens of a share: a piece of the prompt, or what was sampled last."""
-        if self.job.generating:
-            return self.sampled[-1:]
-        return self.prompt[share.position : share.position + share.count]
 
 
 class LlamaEngine:
@@ -78,11 +55,15 @@ class LlamaEngine:
         self._threads = settings.threads or max(1, cores() - 1)
         batch = max(settings.batch_tokens, settings.slots)
         wanted = settings.context_tokens or min(settings.slots * trained, DEFAULT_CONTEXT)
+        kept = wanted // 2 if settings.prefix_tokens < 0 else min(settings.prefix_tokens, wanted)
+        seats = 0
+        if kept and self._model.keeps_every_token:
+            seats = min(MAX_SEATS, protocol.MAX_SLOTS - settings.slots)
         shape = llama.ContextShape(
             tokens=wanted,
             batch=min(batch, wanted),
-            sequences=settings.slots,
-            outputs=settings.slots,
+            sequences=settings.slots + seats,
+            outputs=settings.slots + seats,  # llama.cpp wants one for each sequence
             threads=self._threads,
             flash_attention=settings.flash_attention,
         )
@@ -97,6 +78,9 @@ class LlamaEngine:
             chunk=settings.prefill_chunk,
             max_waiting=settings.max_waiting,
         )
+        self._cache = PrefixCache(
+            self._context, range(settings.slots, settings.slots + seats), kept
+        )
         self._generates = self._context.has_memory
         self._runs: dict[int, Run] = {}
         self._embedder = Embedder(
@@ -104,12 +88,15 @@ class LlamaEngine:
         )
         self._steps = 0
         vocab = self._model.vocab
-        self._opens, self._closes = self._markers()
+        self._markers = Markers.of(vocab)
+        # Tokens that leave no text would break what a grammar has counted.
+        controls = {token for token in range(vocab.size) if vocab.is_control(token)}
+        self._hidden = sorted(t for t in controls | self._markers.all if not vocab.ends(t))
         self._chat = ChatPrompt(
             self._model.chat_template,
             bos=vocab.name(vocab.bos) if vocab.bos >= 0 else "",
             eos=vocab.name(vocab.eos) if vocab.eos >= 0 else "",
-            control=[*vocab.controls, *map(vocab.name, self._opens | self._closes)],
+            control=[*vocab.controls, *map(vocab.name, self._markers.all)],
         )
         self._info = ModelInfo(
             name=head.text("general.name") or path.stem,
@@ -121,16 +108,16 @@ class LlamaEngine:
             file_sha256=header.file_sha256(path),
             embedding_dim=self._model.width,
         )
-        self._shift = 0.0
-        prefill, decode = self._trial()
+        rates = self._trial()
+        self._shift = rates.shift
         self._ready = protocol.Ready(
             info=self._info,
             slots=settings.slots,
             context_tokens=cells,
             sequence_tokens=min(trained, cells),
             features=["embed", "tokenize", *(["generate", "state"] if self._generates else [])],
-            decode_tokens_per_s=decode,
-            prefill_tokens_per_s=prefill,
+            decode_tokens_per_s=rates.decode,
+            prefill_tokens_per_s=rates.prefill,
             load_s=clock() - started,
         )
 
@@ -186,34 +173,31 @@ class LlamaEngine:
         if command.state and command.state.model != self._info.file_sha256:
             raise BadRequest("the sequence state was computed by another model")
         now = self._clock()
+        grammar = grammar_of(request)
         prompt = self._prompt(request)
-        marks = [token for token in prompt if token in self._opens or token in self._closes]
-        text = TextStream(list(request.stop), thinking=bool(marks) and marks[-1] in self._opens)
+        text = TextStream(list(request.stop), thinking=self._markers.thinking_after(prompt))
+        tools = ToolStream(frozenset(t.name for t in request.tools)) if request.tools else None
         job = self._batcher.submit(
             command.id,
             len(prompt),
             request.max_tokens,
             priority=command.priority,
             deadline=now + command.timeout_s if command.timeout_s > 0 else float("inf"),
+            owner=command.isolation,
+            now=now,
         )
         try:
-            sampler = llama.Sampler(
-                self._model.vocab.size,
-                temperature=request.temperature,
-                top_k=request.top_k,
-                top_p=request.top_p,
-                min_p=request.min_p,
-                repeat_penalty=request.repeat_penalty,
-                seed=request.seed,
-            )
+            sampler = Sampler(self._model.vocab, request, grammar, self._hidden)
         except BaseException:
             self._batcher.leave(command.id)
             raise
-        self._runs[command.id] = Run(command, job, prompt, sampler, text, now)
+        self._runs[command.id] = Run(
+            command, job, prompt, sampler, text, now, label=command.isolation, tools=tools
+        )
 
     def _prompt(self, request: Generate) -> list[int]:
         vocab = self._model.vocab
-        text = self._chat.render(request.messages)
+        text = self._chat.render(request.messages, for_template(request.tools))
         room = self._batcher.sequence
         if len(text) > room * LONGEST_TOKEN_CHARS:  # it cannot fit; spare the tokenizer
             raise ContextFull(
@@ -231,18 +215,22 @@ class LlamaEngine:
         self._embedder.cancel(request_id)
         self._end(request_id)
 
-    def _end(self, request_id: int) -> Run | None:
-        """Free all that a request holds."""
+    def _end(self, request_id: int, *, keep: bool = True) -> Run | None:
+        """Free all that a request holds; with ``keep`` its state becomes a prefix for others."""
+        run = self._runs.pop(request_id, None)
+        if run is not None:
+            if keep and run.job.slot != NO_SLOT:
+                self._remember(run)
+            if run.hold is not None:
+                self._cache.release(run.hold)
+            run.sampler.close()
         slot = self._batcher.leave(request_id)
         if slot != NO_SLOT:
             self._context.forget(slot)
-        run = self._runs.pop(request_id, None)
-        if run is not None:
-            run.sampler.close()
         return run
 
     def _fail(self, request_id: int, error: GossamerError, emit: Emit) -> None:
-        self._end(request_id)
+        self._end(request_id, keep=False)
         emit(protocol.failed(request_id, error))
 
     # --- steps
@@ -255,8 +243,7 @@ class LlamaEngine:
             if run.job.slot == NO_SLOT:
                 where = "while it waited for a slot"
             self._fail(key, DeadlineExceeded(f"the deadline passed {where}"), emit)
-        for job in self._batcher.join():
-            self._restore(self._runs[job.key])
+        self._join()
         worked = self._embedder.step(emit)
         shares = self._batcher.plan()
         if not shares:
@@ -319,61 +306,49 @@ class LlamaEngine:
                 self._fail(key, internal(error), emit)
 
     def _advance(self, run: Run, rows: Rows, row: int, index: int, emit: Emit) -> None:
-        vocab = self._model.vocab
-        token = run.sampler.sample(self._context, index)
         if not run.sampled:
-            run.first = self._clock()
-        run.sampled.append(token)
-        events: list[Event] = []
-        finish = ""
-        if vocab.ends(token):
-            finish = "stop"
-        elif token in self._opens or token in self._closes:
-            events += run.text.mark(thinking=token in self._opens)
-        else:
-            if not run.text.thinking:
-                run.tally.add(rows, row, token)
-            wanted = run.submit.request.logprobs
-            logprob = self._logprob(rows, row, token, wanted) if wanted else None
-            events += run.text.push(vocab.piece(token), logprob)
-            if run.text.stopped:
-                finish = "stop"
-        if not finish and len(run.sampled) >= run.job.answer:
-            finish = "length"
+            self._remember(run)  # whoever asks the same beginning next need not wait for the end
+        token = run.sampler.sample(self._context, index, rows.logits[row], free=run.text.thinking)
+        run.first = run.first or self._clock()
+        events, finish = run.take(token, rows, row, self._model.vocab, self._markers)
         if finish:
-            self._finish(run, finish, events, emit)
-        elif events:
+            if run.submit.keep_state:
+                emit(protocol.State(id=run.submit.id, state=self._save(run)))
+            events += run.finish(finish, self._info.name, self._clock)
+            self._end(run.submit.id)
+        if events:
             emit(protocol.Output(id=run.submit.id, events=events))
 
-    def _finish(self, run: Run, finish: str, events: list[Event], emit: Emit) -> None:
-        if run.submit.keep_state:
-            emit(protocol.State(id=run.submit.id, state=self._save(run)))
-        events += run.text.flush()
-        now = self._clock()
-        usage = Usage(
-            prompt_tokens=len(run.prompt),
-            cached_tokens=run.cached,
-            completion_tokens=len(run.sampled),
-            first_token_s=run.first - run.arrived,
-            total_s=now - run.arrived,
-        )
-        done = Done(
-            text=run.text.text,
-            finish=finish,
-            model=self._info.name,
-            usage=usage,
-            evidence=run.tally.evidence(),
-        )
-        self._end(run.submit.id)
-        emit(protocol.Output(id=run.submit.id, events=[*events, done]))
+    # --- prefixes
 
-    def _logprob(self, rows: Rows, row: int, token: int, wanted: int) -> TokenLogprob:
-        def text(one: int) -> str:
-            return self._model.vocab.piece(one).decode("utf-8", "replace")
+    def _join(self) -> None:
+        """Seat waiting requests while there are slots and cells, on prefixes that are kept."""
+        while (job := self._batcher.next(self._clock())) is not None:
+            run = self._runs[job.key]
+            known = run.prompt[:-1] if run.submit.state is None else []
+            # One token must remain to be computed: its logits choose the first new token.
+            hold = self._cache.match(run.label, known)
+            if not self._room_for(job, hold.length):
+                # What it would stand on may belong to a long branch that must go for it.
+                self._cache.release(hold)
+                if not self._room_for(job, 0):
+                    return
+            self._batcher.seat(job)
+            run.hold = hold
+            self._restore(run)
 
-        best = [int(one) for one in rows.best[row, :wanted]]
-        top = [(text(one), rows.logprob(row, one)) for one in best]
-        return TokenLogprob(text(token), rows.logprob(row, token), top)
+    def _room_for(self, job: Job, shared: int) -> bool:
+        """Whether the cells of a job are free, after kept prefixes have given way."""
+        need = self._batcher.used + job.cells - shared - self._batcher.cells
+        if need + self._cache.tokens > 0:
+            self._cache.free(need + self._cache.tokens)
+        return need + self._cache.tokens <= 0
+
+    def _remember(self, run: Run) -> None:
+        """Keep what a request has computed so far."""
+        if run.hold is not None:
+            added = self._cache.store(run.hold, run.computed(), run.job.slot)
+            self._batcher.share(run.job, added)
 
     # --- sequence state
 
@@ -381,9 +356,12 @@ class LlamaEngine:
         """Begin from a saved state as far as it shares the prompt, else from nothing."""
         slot, state = run.job.slot, run.submit.state
         self._context.forget(slot)
+        if run.hold is not None and run.hold.length:
+            self._cache.attach(run.hold, slot)
+            run.job.fed = run.cached = run.hold.length
+            self._batcher.share(run.job, run.hold.length)
         if state is None:
             return
-        # One token must remain to be computed: its logits choose the first new token.
         common = shared_prefix(state.tokens, run.prompt[:-1])
         if common and self._context.restore(slot, state.data):
             if self._context.forget(slot, common):
@@ -392,7 +370,7 @@ class LlamaEngine:
                 self._context.forget(slot)
 
     def _save(self, run: Run) -> protocol.SequenceState:
-        computed = [*run.prompt, *run.sampled][: run.job.position]
+        computed = run.computed()
         data = self._context.save(run.job.slot)
         if len(data) > protocol.MAX_FRAME_BYTES // 2:
             raise ModelError(f"the sequence state has {len(data)} bytes, too many to hand over")
@@ -400,60 +378,17 @@ class LlamaEngine:
 
     # --- loading
 
-    def _markers(self) -> tuple[frozenset[int], frozenset[int]]:
-        find = self._model.vocab.find
-        pairs = [(find(begin), find(end)) for begin, end in THINKING]
-        known = [pair for pair in pairs if -1 not in pair]
-        return frozenset(p[0] for p in known), frozenset(p[1] for p in known)
-
-    def _trial(self) -> tuple[float, float]:
-        """Decode once before anybody depends on it: prompt and token rates, in tokens/s."""
+    def _trial(self) -> trial.Trial:
         if not self._generates:
-            self._embedder.embed(TRIAL_TEXT)
-            return 0.0, 0.0
-        tokens = self._model.vocab.tokenize(TRIAL_TEXT, special=False, add_special=True)
-        prompt = (tokens or [0])[: min(self._batch.size, 32)]
-        rows: list[llama.Floats] = []
-
-        def run(piece: list[int], position: int) -> float:
-            self._batch.clear()
-            self._batch.add(piece, position, 0, outputs=1)
-            begin = self._clock()
-            code = self._context.decode(self._batch)
-            if code:
-                raise ModelError(f"the model's first decode failed (code {code})")
-            logits = self._context.logits(1)
-            measure(logits, shift=0.0)  # part of every step, so part of the rate
-            rows.append(logits[0].copy())
-            return max(self._clock() - begin, 1e-9)
-
-        prefill_s = run(prompt, 0)
-        spent, steps = 0.0, 0
-        while steps < TRIAL_STEPS and spent < TRIAL_S and len(prompt) + steps < self._room():
-            spent += run([int(rows[-1].argmax())], len(prompt) + steps)
-            steps += 1
-        self._context.forget(0)
-        if not np.isfinite(rows[-1]).all():
-            raise ModelError("the model computes no numbers: its weights are damaged")
-        self._shift = calibrate(np.stack(rows))
-        return len(prompt) / prefill_s, steps / spent if spent else 0.0
+            self._embedder.embed(trial.TEXT)
+            return trial.Trial()
+        return trial.generate(
+            self._context,
+            self._batch,
+            self._model.vocab,
+            room=self._room(),
+            clock=self._clock,
+        )
 
     def _room(self) -> int:
         return min(self._batcher.sequence, self._batcher.cells)
-
-
-def shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two sequences have in common from their beginning."""
-    count = 0
-    for one, other in zip(left, right, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -105,6 +105,8 @@ class PacedEngine:
     def _submit(self, command: protocol.Submit) -> None:
         request = command.request
         check(request)
+        if request.json_schema or request.grammar or request.tools or request.adapters:
+            raise Unsupported("a paced worker echoes; it holds no answer to a form")
         if not request.messages:
             raise BadRequest("a request without messages", hint="send at least one user message")
         words = request.messages[-1].content.split() or ["..."]
@@ -115,6 +117,8 @@ class PacedEngine:
             request.max_tokens,
             priority=command.priority,
             deadline=now + command.timeout_s if command.timeout_s > 0 else float("inf"),
+            owner=command.isolation,
+            now=now,
         )
         length = self._pace.answer_tokens or len(words)
         text = TextStream(list(request.stop))
@@ -129,7 +133,7 @@ class PacedEngine:
         for key in self._batcher.expired(self._clock()):
             self._end(key)
             emit(protocol.failed(key, DeadlineExceeded("the deadline passed")))
-        self._batcher.join()
+        self._batcher.join(self._clock())
         shares = self._batcher.plan()
         if not shares:
             return False

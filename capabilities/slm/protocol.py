@@ -80,6 +80,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # The most prompt tokens of one step while others are generating. Smaller keeps their
     # tokens coming evenly, larger brings the newcomer's first token sooner.
     prefill_chunk: int = 64
+    # Cells that may keep prompts computed before. -1: half the context. More spares more prefill;
+    # each kept token makes every step a little longer, since attention passes over it.
+    prefix_tokens: int = -1
     # 0 takes cores - 1: decode with threads = cores falls to a sixth beside one busy process.
     threads: int = 0
     # Requests that wait for a slot; one above is refused.
@@ -103,6 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if self.batch_tokens < 1 or self.prefill_chunk < 1:
             raise ValueError("batch_tokens and prefill_chunk must be at least 1")
+        if self.prefix_tokens < -1:
+            raise ValueError("prefix_tokens must be -1, 0 or the tokens to keep")
         if self.threads < 0 or self.max_waiting < 0:
             raise ValueError("threads and max_waiting must not be negative")
 

@@ -11,6 +11,8 @@ import psutil
 import pytest
 
 from capabilities.messages import Delta, TokenLogprob
+from capabilities.slm import llama
+from tests.capabilities.slm.driving import Driven
 
 SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|think|>", "<|/think|>"]
 TEMPLATE = (
@@ -53,6 +55,7 @@ def write_model(
     rng: np.random.Generator,
     scale: float,
     pre: str = "qwen2",
+    template: str = TEMPLATE,
 ) -> Path:
     """A GGUF of the Llama architecture; matrices not given are random, or zero at scale 0."""
     writer = gguf.GGUFWriter(str(path), "llama")
@@ -74,7 +77,7 @@ def write_model(
     writer.add_token_merges(["t h"])
     writer.add_eos_token_id(token("<|end|>"))
     writer.add_add_bos_token(False)
-    writer.add_chat_template(TEMPLATE)
+    writer.add_chat_template(template)
 
     def matrix(name: str, rows: int, columns: int) -> None:
         given = weights.get(name)
@@ -180,6 +183,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rng=np.random.default_rng(7),
         scale=0.25,
     )
+    write_model(
+        folder / "tooled.gguf",
+        width=32,
+        layers=1,
+        weights={},
+        rng=np.random.default_rng(8),
+        scale=0.25,
+        template="{% if tools %}{{ tools | tojson }}{% endif %}" + TEMPLATE,
+    )
     return folder
 
 
@@ -199,6 +211,12 @@ def endless(models: Path) -> Path:
 def random_model(models: Path) -> Path:
     """Random weights whose answer depends on the whole prompt."""
     return models / "random.gguf"
+
+
+@pytest.fixture(scope="session")
+def tooled(models: Path) -> Path:
+    """Random weights, and a template that offers tools."""
+    return models / "tooled.gguf"
 
 
 @pytest.fixture(scope="session")
@@ -243,3 +261,17 @@ def no_orphans() -> Iterator[None]:
     left = [c for c in me.children(recursive=True) if c.pid not in before]
     _, alive = psutil.wait_procs(left, timeout=5)
     assert not alive, f"{len(alive)} processes left behind"
+
+
+@pytest.fixture
+def drive() -> Iterator[Callable[..., Driven]]:
+    llama.start(lambda _level, _text: None)
+    made: list[Driven] = []
+
+    def make(path: Path, **settings: int) -> Driven:
+        made.append(Driven(path, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.engine.close()

@@ -82,6 +82,52 @@ def test_the_highest_priority_joins_first_and_then_who_came_first() -> None:
     assert order == [3, 1, 2]
 
 
+def test_who_has_few_running_comes_before_who_has_many() -> None:
+    it = batcher(slots=2, max_waiting=9)
+    for key in range(3):
+        it.submit(key, 4, 4, owner="greedy")
+    it.submit(9, 4, 4, owner="modest")
+    assert [job.key for job in it.join()] == [0, 9]
+
+
+def test_the_earliest_deadline_comes_first_and_patience_is_not_punished() -> None:
+    it = batcher(slots=1, max_waiting=9)
+    it.submit(1, 4, 4)
+    it.submit(2, 4, 4, deadline=90.0)
+    it.submit(3, 4, 4, deadline=60.0)
+    order = []
+    for _ in range(3):
+        (job,) = it.join()
+        order.append(job.key)
+        it.leave(job.key)
+    assert order == [3, 2, 1]
+
+
+def test_whoever_waits_long_enough_outranks_the_important() -> None:
+    it = batcher(slots=1, max_waiting=9)
+    it.submit(1, 4, 4, now=0.0)
+    it.submit(2, 4, 4, priority=2, now=25.0)
+    it.submit(3, 4, 4, priority=3, now=39.0)
+    first = it.next(29.0)
+    assert first is not None
+    assert first.key == 3
+    last = it.next(40.0)
+    assert last is not None
+    assert last.key == 1
+
+
+def test_cells_that_are_shared_are_free_for_others() -> None:
+    it = batcher(slots=2)
+    it.submit(1, 40, 20)
+    it.submit(2, 40, 20)
+    (job,) = it.join()
+    it.share(job, 30)
+    assert [job.key for job in it.join()] == [2]
+    assert it.used == 90
+    it.leave(1)
+    assert it.used == 60
+
+
 def test_a_request_waits_until_the_context_holds_its_longest_answer() -> None:
     it = batcher(slots=3)
     it.submit(1, 40, 20)

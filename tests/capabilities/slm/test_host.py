@@ -102,7 +102,7 @@ def test_errors_of_a_request_reach_only_its_caller(endless: Path) -> None:
             with pytest.raises(ContextFull):
                 await answer(host, ask("x" * 500))
             with pytest.raises(Unsupported):
-                await answer(host, ask(json_schema="{}"))
+                await answer(host, ask(json_schema='{"not": {}}'))
             assert (await fine).text == "abc abc "
             block = await host.embed(["a", "b"], timeout_s=LONG_S)
             assert np.frombuffer(block.data, dtype="<f4").size == 2 * block.width

@@ -2,83 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from capabilities.messages import Delta, Done, Generate, Message
+from capabilities.messages import Delta, Generate, Message, Tool
 from capabilities.slm import llama, protocol
-from capabilities.slm.llama_engine import LlamaEngine, shared_prefix
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        self.now += 0.001
-        return self.now
-
-
-class Driven:
-    """An engine and what it has said."""
-
-    def __init__(self, path: Path, **settings: int) -> None:
-        self.clock = Clock()
-        chosen = protocol.Settings(threads=1, **settings)  # type: ignore[arg-type]
-        self.engine = LlamaEngine(path, chosen, clock=self.clock)
-        self.replies: list[protocol.Reply] = []
-
-    def submit(self, key: int, text: str, **request: object) -> None:
-        extra = {
-            name: request.pop(name)
-            for name in ("timeout_s", "priority", "state", "keep_state")
-            if name in request
-        }
-        generate = Generate(messages=[Message("user", text)], **request)  # type: ignore[arg-type]
-        command = protocol.Submit(id=key, request=generate, **extra)  # type: ignore[arg-type]
-        self.engine.handle(command, self.replies.append)
-
-    def step(self) -> bool:
-        return self.engine.step(self.replies.append)
-
-    def run(self) -> None:
-        for _ in range(5_000):
-            if not self.step():
-                return
-        raise AssertionError("the engine does not come to rest")
-
-    def events(self, key: int) -> list[Delta | Done]:
-        outputs = [r for r in self.replies if isinstance(r, protocol.Output) and r.id == key]
-        return [event for output in outputs for event in output.events]
-
-    def done(self, key: int) -> Done:
-        last = self.events(key)[-1]
-        assert isinstance(last, Done)
-        return last
-
-    def failure(self, key: int) -> protocol.Failed:
-        (only,) = [r for r in self.replies if isinstance(r, protocol.Failed) and r.id == key]
-        return only
-
-
-@pytest.fixture
-def drive() -> Iterator[Callable[..., Driven]]:
-    llama.start(lambda _level, _text: None)
-    made: list[Driven] = []
-
-    def make(path: Path, **settings: int) -> Driven:
-        made.append(Driven(path, **settings))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.engine.close()
-
-
-Drive = Callable[..., Driven]
+from capabilities.slm.prefixes import shared_prefix
+from tests.capabilities.slm.driving import Drive
 
 
 def test_the_model_is_described_and_its_speed_measured(drive: Drive, spoken: Path) -> None:
@@ -267,7 +200,7 @@ def test_a_bug_in_one_request_fails_that_request(
     it.submit(2, "b", max_tokens=8)
     it.step()
 
-    def broken(*_: object) -> int:
+    def broken(*_: object, **__: object) -> int:
         raise MemoryError("no more")
 
     it.engine._runs[1].sampler.sample = broken  # type: ignore[method-assign,assignment]
@@ -281,8 +214,8 @@ def test_a_bug_in_one_request_fails_that_request(
 def test_a_deadline_ends_a_request_in_the_worker_too(drive: Drive, endless: Path) -> None:
     it = drive(endless, slots=1)
     it.submit(1, "a", max_tokens=200, timeout_s=50.0)
-    it.submit(2, "b", timeout_s=20.0)
     it.step()
+    it.submit(2, "b", timeout_s=20.0)
     it.clock.now += 30
     it.step()
     assert it.failure(2).code == "deadline"
@@ -314,7 +247,7 @@ def test_bad_parameters_are_refused(
 
 def test_what_is_not_served_yet_is_answered_with_unsupported(drive: Drive, endless: Path) -> None:
     it = drive(endless)
-    it.submit(1, "hi", json_schema="{}")
+    it.submit(1, "hi", tools=[Tool(name="clock")])
     it.engine.handle(protocol.Forward(id=2, sequence="s", position=0), it.replies.append)
     it.engine.handle(protocol.SaveSequence(id=3, sequence="s"), it.replies.append)
     assert {it.failure(key).code for key in (1, 2, 3)} == {"unsupported"}
