@@ -54,6 +54,9 @@ def dialer(
     socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.curve)
     socket.setsockopt(zmq.CURVE_SECRETKEY, keys.curve_secret)
     socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing for a link that is not up: we decide
+    # The system's SYN retries double up to a minute apart: after a cut they would keep a link
+    # down long after packets pass again.
+    socket.setsockopt(zmq.CONNECT_TIMEOUT, 3_000)
     socket.setsockopt(zmq.RECONNECT_IVL, 200)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 5_000)  # default 0: hammers a dead peer for ever
     return socket

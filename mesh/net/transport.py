@@ -19,9 +19,12 @@ from mesh.core.wire import LANE_LIMITS, Lane
 from mesh.net.links import Link
 from mesh.net.pump import Pump
 from mesh.net.sockets import ANY_ROUTE, cut_connection, listener
+from mesh.net.threshold import Threshold
 from mesh.net.zap import MEMBER_DOMAIN, ZapGate
 
-MAX_ROUTES = 4096  # connections remembered per lane; more than members could ever open
+# Connections per lane and member: one is used, others are left over from broken ones. A member
+# that opens more loses its oldest, so that none can use up the descriptors.
+MAX_ROUTES_OF_ONE = 4
 
 
 class TransportOwner(Protocol):
@@ -66,6 +69,7 @@ class Transport:
         self._route_of_node: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
         self._descriptor_of_route: dict[bytes, int] = {}
         self._ports: set[int] = set()
+        self._thresholds: list[Threshold] = []
         self._pumps: list[Pump] = []
         self._gate = ZapGate(context, self._node_of_key.__contains__, self._key_refused)
 
@@ -74,8 +78,11 @@ class Transport:
         bound = []
         for lane, address in ((Lane.CONTROL, control), (Lane.BULK, bulk)):
             socket = listener(self._context, self._keys, MEMBER_DOMAIN, LANE_LIMITS[lane])
+            threshold = Threshold(socket, self.counters, self._owner.on_trouble)
+            self._thresholds.append(threshold)
             socket.bind(address)
             bound.append(socket.getsockopt(zmq.LAST_ENDPOINT).decode())  # type: ignore[union-attr]
+            threshold.port = int(bound[-1].rpartition(":")[2])
             self._pumps.append(
                 Pump(socket, lambda frames, lane=lane: self._on_routed(lane, frames))  # type: ignore[misc]
             )
@@ -124,10 +131,16 @@ class Transport:
         self._link(member.node).aim(member.curve, endpoints, introduced=introduced)
 
     def drop(self, node: bytes) -> None:
-        """Close the links dialled to ``node``; sending to it dials again."""
+        """Close the links dialled to ``node`` and forget those that it opened.
+
+        Sending to it dials again, and a frame from it shows that its own link still works:
+        after a cut, an old connection swallows frames until it is noticed.
+        """
         link = self._links.get(node)
         if link is not None:
             link.close()
+        for lane in Lane:
+            self._route_of_node[lane].pop(node, None)
 
     def hold(self, nodes: Collection[bytes]) -> None:
         """Keep links to these open, but where the peer has opened one itself."""
@@ -200,6 +213,7 @@ class Transport:
             node = self._meet(lane, route, frames[1])
             if node is None:
                 return
+        self._route_of_node[lane][node] = route  # of several, the one last heard surely works
         payload = frames[1].bytes
         self.bytes_in += len(payload)
         self._owner.on_frame(node, lane, payload)
@@ -218,12 +232,14 @@ class Transport:
             self._cut(frame.get(zmq.SRCFD))
             return None
         routes = self._node_of_route[lane]
-        while len(routes) >= MAX_ROUTES:
-            oldest = next(iter(routes))
-            self._route_of_node[lane].pop(routes.pop(oldest), None)
-            self._descriptor_of_route.pop(oldest, None)
+        own = [known for known, other in routes.items() if other == node]
+        if len(own) >= MAX_ROUTES_OF_ONE:
+            routes.pop(own[0])
+            self._cut(self._descriptor_of_route.pop(own[0], -1))
+        descriptor = int(frame.get(zmq.SRCFD))
+        self._thresholds[lane].spoke(descriptor)
         routes[route] = node
-        self._descriptor_of_route[route] = int(frame.get(zmq.SRCFD))
+        self._descriptor_of_route[route] = descriptor
         self._route_of_node[lane][node] = route
         if lane is Lane.CONTROL:
             self._owner.on_called(node)
@@ -272,6 +288,8 @@ class Transport:
         """Close every socket."""
         for link in self._links.values():
             link.close()
+        for threshold in self._thresholds:
+            threshold.close()
         for pump in self._pumps:
             pump.close()
         self._gate.close()

@@ -7,6 +7,7 @@ lies outside them. It needs root and iproute2, and nft for what cuts or loses pa
 from __future__ import annotations
 
 import asyncio
+import atexit
 import itertools
 import os
 import shutil
@@ -173,6 +174,7 @@ class Lab:
         self._hosts = itertools.count(2)
 
     def __enter__(self) -> Lab:
+        atexit.register(self._delete)
         try:
             self._space("switch")
             run("ip", "-n", f"{self.prefix}-switch", "link", "add", "br0", "type", "bridge")
@@ -249,8 +251,19 @@ class Lab:
 
     def close(self) -> None:
         """End the agents, delete the namespaces; cables go with them."""
+        try:
+            for machine in self.machines:
+                machine.stop()
+        finally:
+            self._delete()
+            atexit.unregister(self._delete)
+
+    def _delete(self) -> None:
+        """Also at the interpreter's end, when the above was itself interrupted."""
         for machine in self.machines:
-            machine.stop()
+            if machine.process is not None:
+                machine.process.kill()
+                machine.process.wait(20)
         for space in self._spaces:
             subprocess.run(["ip", "netns", "del", space], capture_output=True, check=False)
 

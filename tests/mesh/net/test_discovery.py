@@ -116,6 +116,11 @@ def test_a_call_between_two_nodes_that_cannot_be_dialled_fails_at_once_with_the_
             await until(lambda: knows(one, other, NAME), "gossip reaches it by way of the host")
             with pytest.raises(PeerLost, match="cannot be dialled and has no link open"):
                 await ask(one, other)
+            # The third passes on their probes: each knows that the other lives.
+            await until(
+                lambda: one.core.counters["heard_through_others"] > 1, "the other one's signed word"
+            )
+            assert alive(one, other)
 
     asyncio.run(scenario())
 
