@@ -11,7 +11,7 @@ import enum
 import hashlib
 import math
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
@@ -115,7 +115,11 @@ class Conditions(TypedDict, total=False):
 
 
 class Store:
-    """The metadata store of one node. ``wall`` clocks only expire; all order is by version."""
+    """The metadata store of one node. ``wall`` clocks only expire; all order is by version.
+
+    ``decode`` may be replaced by one that remembers: a thousand simulated nodes in a process
+    need not each keep their own copy of the same record.
+    """
 
     def __init__(self, trust: Trust, config: StoreConfig | None = None) -> None:
         self._trust = trust
@@ -124,6 +128,9 @@ class Store:
         self._current: set[bytes] = set()  # payloads in store: a duplicate costs one look-up
         self._names = NameIndex()
         self._prints = [0] * BUCKETS
+        self._hashes = b""  # of the buckets; empty when a print has changed since
+        self._root = b""
+        self.decode: Callable[[Signed, RecordHead], Profile | Status] = decode_record
         self.counters: Counter[str] = Counter()
         self.events: deque[Event] = deque()
 
@@ -232,6 +239,7 @@ class Store:
         self._drop(node, entry, Kind.PROFILE)
         self._drop(node, entry, Kind.STATUS)
         self._prints[node[0] % BUCKETS] ^= entry.print
+        self._hashes = b""
         self._names.unlabel(node, entry.member.name)
         del self._entries[node]
         self.events.append(MemberForgotten(node, entry.member.name))
@@ -292,7 +300,7 @@ class Store:
         if head.kind == Kind.STATUS and entry is None:
             # Without its profile nobody knows whose key to check it with.
             raise Refusal("unknown_subject", "a status of a node that is not known")
-        record = decode_record(signed, head)
+        record = self.decode(signed, head)
         member, passport = self._member_of(record, entry, now)
         if not self._trust.verify(member.key, Purpose.RECORD, signed):
             raise IdentityError(f"a record of {member.name!r} is not signed by it")
@@ -455,6 +463,7 @@ class Store:
 
     def _reprint(self, node: bytes, entry: Entry) -> None:
         bucket = node[0] % BUCKETS
+        self._hashes = b""
         self._prints[bucket] ^= entry.print
         entry.print = 0
         if entry.profile is None:
@@ -472,11 +481,15 @@ class Store:
 
     def root(self) -> bytes:
         """One hash of all versions: equal stores have equal roots."""
-        return hashlib.blake2b(self.bucket_hashes(), digest_size=HASH_BYTES).digest()
+        self.bucket_hashes()
+        return self._root
 
     def bucket_hashes(self) -> bytes:
         """The hashes of the buckets, one after another."""
-        return b"".join(p.to_bytes(HASH_BYTES) for p in self._prints)
+        if not self._hashes:
+            self._hashes = b"".join(p.to_bytes(HASH_BYTES) for p in self._prints)
+            self._root = hashlib.blake2b(self._hashes, digest_size=HASH_BYTES).digest()
+        return self._hashes
 
     def in_buckets(self, scope: set[int]) -> Iterator[tuple[bytes, Entry]]:
         """The entries whose ids fall into these buckets."""

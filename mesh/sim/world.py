@@ -22,15 +22,17 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from mesh.core.clock import Now
+from mesh.core.cms import Entry
 from mesh.core.effects import Send
 from mesh.core.events import Event, PeerState, StateChanged
-from mesh.core.identity import Authority, LocalIdentity, NodeKeys, SignatureScheme, Trust
+from mesh.core.identity import Authority, LocalIdentity, NodeKeys, SignatureScheme
 from mesh.core.identity import make_passport as passport_of
 from mesh.core.node import NodeCore, NodeCoreConfig
 from mesh.core.records import Device, Endpoints, ServedName
 from mesh.core.wire import Message, decode, encode
 from mesh.sim.cheap import CheapScheme
 from mesh.sim.network import Link, Network
+from mesh.sim.shared import SharedRecords, SharedTrust
 
 EPOCH = 1_800_000_000.0  # virtual wall time at the start
 YEAR_S = 365 * 86400.0
@@ -100,7 +102,8 @@ class World:
         self.wire = wire
         self.keep_events = keep_events
         self.authority = Authority(self.rng.randbytes(32), self.scheme)
-        self.trust = Trust(self.authority.key, self.scheme)
+        self.trust = SharedTrust(self.authority.key, self.scheme)
+        self._records = SharedRecords()
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
         self.network = Network(
@@ -113,6 +116,7 @@ class World:
         )
         self.sims: list[Sim] = []
         self._by_node: dict[bytes, Sim] = {}
+        self._by_name: dict[str, Sim] = {}
         for _ in range(nodes):
             self.add()
 
@@ -137,13 +141,15 @@ class World:
         core = self._core(identity, 1)
         sim = Sim(index, name, identity, keys, core)
         self.sims.append(sim)
-        self._by_node[sim.node] = sim
+        self._by_node[sim.node] = self._by_name[name] = sim
         self._introduce(sim, names)
         return sim
 
     def _core(self, identity: LocalIdentity, incarnation: int) -> NodeCore:
         rng = random.Random(self.rng.getrandbits(64))
-        return NodeCore(identity, self.config, rng, incarnation)
+        core = NodeCore(identity, self.config, rng, incarnation)
+        core.store.decode = self._records.decode
+        return core
 
     def _introduce(self, sim: Sim, names: tuple[ServedName, ...] | None = None) -> None:
         offered = names if names is not None else (ServedName(f"knowledge.gpt/{sim.name}"),)
@@ -153,7 +159,7 @@ class World:
         self._schedule(sim)
 
     def __getitem__(self, name: str) -> Sim:
-        return next(sim for sim in self.sims if sim.name == name)
+        return self._by_name[name]
 
     @property
     def running(self) -> list[Sim]:
@@ -187,10 +193,9 @@ class World:
         """A mesh that has long since converged: every store holds every profile."""
         records = [entry.profile.signed for sim in self.sims if (entry := _own(sim)).profile]
         for sim in self.sims:
-            for other in self.sims:
-                if other is not sim:
-                    sim.core.learn(other.identity.member, Endpoints(), self.now(sim))
             sim.core.adopt(records, self.now(sim))
+            sim.core._sync.rest()
+            sim.core.drain_events()
             self._schedule(sim)
 
     def kill(self, *names: str) -> None:
@@ -425,7 +430,7 @@ class World:
             error.add_note(f"seed {self.seed}, virtual time {self.time:.3f} s")
 
 
-def _own(sim: Sim):  # type: ignore[no-untyped-def]
+def _own(sim: Sim) -> Entry:
     entry = sim.core.store.get(sim.node)
     assert entry is not None
     return entry
