@@ -25,6 +25,7 @@ from mesh.core.wire import (
 )
 from mesh.net.pump import Pump
 from mesh.net.sockets import admission_dialer, listener
+from mesh.net.threshold import Threshold
 from mesh.net.zap import ADMISSION_DOMAIN
 
 KNOCK_TIMEOUT_S = 4.0
@@ -54,6 +55,8 @@ class Door:
         self.incarnation = 0
         self.endpoints = Endpoints()
         self._socket = listener(context, keys, ADMISSION_DOMAIN, MAX_ADMISSION_BYTES)
+        # Nobody stays here: whoever is connected counts as waiting, also after it has spoken.
+        self._threshold = Threshold(self._socket, self.counters, trouble)
         self._pump: Pump | None = None
 
     @property
@@ -69,7 +72,9 @@ class Door:
         """Listen; returns the address in use."""
         self._socket.bind(address)
         self._pump = Pump(self._socket, self._on_message)
-        return self._socket.getsockopt(zmq.LAST_ENDPOINT).decode()  # type: ignore[union-attr]
+        bound: str = self._socket.getsockopt(zmq.LAST_ENDPOINT).decode()  # type: ignore[union-attr]
+        self._threshold.port = int(bound.rpartition(":")[2])
+        return bound
 
     def _on_message(self, frames: list[zmq.Frame]) -> None:
         if len(frames) != 2:
@@ -77,6 +82,7 @@ class Door:
             return
         route, payload = frames
         try:
+            self._threshold.heard(int(payload.get(zmq.SRCFD)))
             curve = bytes.fromhex(str(payload.get("User-Id")))
             message = decode_admission(payload.bytes)
         except (WireError, ValueError) as error:
@@ -123,6 +129,7 @@ class Door:
         """Stop listening."""
         for task in self._keeping:
             task.cancel()
+        self._threshold.close()
         if self._pump is not None:
             self._pump.close()
             self._pump = None
