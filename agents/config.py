@@ -74,7 +74,15 @@ class ModelSection(_Section):
     context: Annotated[int, Field(ge=64, le=1 << 20)] = 1024
     """Tokens per request, prompt and answer together; memory grows with context times slots."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """0: one thread fewer than cores, at most 4."""
+    """0: measured at load, then as many as other processes leave."""
+    prefix_tokens: Annotated[int, Field(ge=-1, le=1 << 20)] = -1
+    """Tokens of prompts that are kept for reuse; -1 chooses by the model's size, 0 keeps none."""
+    memory_mb: Annotated[int, Field(ge=0, le=1 << 24)] = 0
+    """Refuse the model if it needs more; 0: what the machine has available."""
+    idle_unload_s: Annotated[float, Field(ge=0)] = 0.0
+    """Give the memory back after so long without a request; the next one waits for the load."""
+    adapters: dict[str, str] = {}
+    """LoRA adapters loaded with the model: a name that requests mix in, and its GGUF file."""
 
 
 class RuleSection(_Section):
@@ -163,7 +171,13 @@ def make_config(raw: dict[str, Any], *, base: Path, source: str = "configuration
         model
         if model.path.startswith("builtin:")
         else model.model_copy(
-            update={"path": str((base / Path(model.path).expanduser()).resolve())}
+            update={
+                "path": str((base / Path(model.path).expanduser()).resolve()),
+                "adapters": {
+                    name: str((base / Path(file).expanduser()).resolve())
+                    for name, file in model.adapters.items()
+                },
+            }
         )
         for model in config.model
     )

@@ -13,7 +13,7 @@ from capabilities.base import Capability, Request
 from capabilities.sensors.machine import MachineCapability
 from capabilities.slm.capability import SlmCapability
 from capabilities.slm.embedded import EmbeddedModel, embedded_models
-from capabilities.slm.host import ModelHost
+from capabilities.slm.host import Care, ModelHost
 from capabilities.slm.protocol import Settings
 from mesh.core.errors import ConfigError
 from mesh.core.names import check_name
@@ -68,9 +68,12 @@ def _model(section: ModelSection) -> SlmCapability:
         slots=section.slots,
         context_tokens=section.context * section.slots,
         threads=section.threads,
+        prefix_tokens=section.prefix_tokens,
+        memory_bytes=section.memory_mb << 20,
     )
+    care = Care(idle_unload_s=section.idle_unload_s)
     if section.path.startswith(BUILTIN):
-        return _builtin(section, settings)
+        return _builtin(section, settings, care)
     path = Path(section.path)
     if not section.name:
         raise ConfigError(
@@ -78,14 +81,19 @@ def _model(section: ModelSection) -> SlmCapability:
             hint='add [[model.name]] with name = "computation.gpt/generate", say',
         )
     return SlmCapability(
-        ModelHost(path, settings),
+        ModelHost(
+            path,
+            settings,
+            care=care,
+            adapters={name: Path(file) for name, file in section.adapters.items()},
+        ),
         [_served(name, path.stem) for name in section.name],
         system_prompts={name.name: name.system for name in section.name if name.system},
         queue=section.queue,
     )
 
 
-def _builtin(section: ModelSection, settings: Settings) -> SlmCapability:
+def _builtin(section: ModelSection, settings: Settings, care: Care) -> SlmCapability:
     name = section.path.removeprefix(BUILTIN)
     models = embedded_models()
     if name not in models:
@@ -97,7 +105,8 @@ def _builtin(section: ModelSection, settings: Settings) -> SlmCapability:
     served = [_served(entry, name) for entry in section.name] or [
         _well_known(served, model) for served in EMBEDDED_NAMES.get(name, (model.serves,))
     ]
-    return SlmCapability(ModelHost(model.path, settings), served, queue=section.queue)
+    host = ModelHost(model.path, settings, care=care)
+    return SlmCapability(host, served, queue=section.queue)
 
 
 def _well_known(name: str, model: EmbeddedModel) -> ServedName:

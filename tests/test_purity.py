@@ -29,6 +29,7 @@ PURE = (
     "capabilities.slm.gbnf",
     "capabilities.slm.schema",
     "capabilities.slm.ranges",
+    "capabilities.slm.threads",
     "capabilities.slm.tools",
 )
 # Not deciders: what stands beside them and makes, or reads from disk, what they are handed.

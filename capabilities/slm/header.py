@@ -50,6 +50,7 @@ class Header:
     scalars: dict[str, Scalar] = field(default_factory=dict)
     tensors: tuple[str, ...] = ()
     vocab_hash: str = ""
+    vocabulary: int = 0  # tokens
 
     def text(self, key: str, default: str = "") -> str:
         """A string of the metadata."""
@@ -95,7 +96,7 @@ class _Cursor:
         value: int | float | bool = struct.unpack(form, self.take(struct.calcsize(form)))[0]
         return value
 
-    def skip_array(self) -> None:
+    def skip_array(self) -> int:
         kind = self.number("<I")
         count = self.number("<Q")
         if count > MAX_ARRAY:
@@ -107,6 +108,7 @@ class _Cursor:
                 self.string()
         else:
             raise ValueError(f"an array of unknown type {kind}")
+        return count
 
 
 def read(path: Path) -> Header:
@@ -140,13 +142,14 @@ def _parse(cursor: _Cursor, size: int) -> Header:
     if tensors == 0:
         raise ValueError("no tensors: it holds a vocabulary only")
     scalars: dict[str, Scalar] = {}
-    vocabulary = hashlib.sha256()
+    vocabulary, words = hashlib.sha256(), 0
     for _ in range(keys):
         key = cursor.string().decode("utf-8", "replace")
         kind = cursor.number("<I")
         start = cursor.at
         if kind == _ARRAY:
-            cursor.skip_array()
+            count = cursor.skip_array()
+            words = count if key == "tokenizer.ggml.tokens" else words
         else:
             scalars[key] = cursor.scalar(kind)
         if key in _VOCABULARY:
@@ -163,7 +166,7 @@ def _parse(cursor: _Cursor, size: int) -> Header:
         last = max(last, cursor.number("<Q"))
     if cursor.at + last >= size:
         raise EOFError
-    return Header(scalars, tuple(names), vocabulary.hexdigest())
+    return Header(scalars, tuple(names), vocabulary.hexdigest(), words)
 
 
 def file_sha256(path: Path) -> str:

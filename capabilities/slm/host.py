@@ -9,23 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from capabilities.messages import Done, Event, Generate
 from capabilities.slm import protocol
-from capabilities.slm.process import WorkerDied, WorkerProcess
+from capabilities.slm.process import Channel, WorkerDied, WorkerProcess
 from capabilities.slm.protocol import Paced, SequenceState, Settings
 from mesh.core.errors import DeadlineExceeded, GossamerError, ModelError
 from mesh.core.records import ModelInfo
 
-STARTING, READY, RESTARTING, RESTING, STOPPED = (
+STARTING, READY, RESTARTING, RESTING, UNLOADED, STOPPED = (
     "starting",
     "ready",
     "restarting",
     "resting",
+    "unloaded",
     "stopped",
 )
 
@@ -48,12 +49,15 @@ class Care(msgspec.Struct, frozen=True, kw_only=True):
     ping_s: float = 2.0
     silent_s: float = 10.0  # then it counts as unhealthy
     hung_s: float = 60.0  # then it is killed and restarted
+    # A model that nobody has asked for so long gives its memory back; the next request waits
+    # until it is loaded again. 0 keeps it.
+    idle_unload_s: float = 0.0
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """What can be seen of a host."""
 
-    state: str  # starting, ready, restarting, resting or stopped
+    state: str  # starting, ready, restarting, resting, unloaded or stopped
     note: str = ""  # why it is not ready, or what to know about it
     pid: int = 0
     crashes: int = 0  # since start()
@@ -67,13 +71,14 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def healthy(self) -> bool:
         """Whether a request would be served now."""
-        return self.state == READY and not self.note
+        return self.state in (READY, UNLOADED) and not self.note
 
 
 class ModelHost:
     """Serves one GGUF file, or the pace of a board, through a worker process.
 
-    ``path``: the model; ignored when ``paced`` is given. Start it with :meth:`start`, end it
+    ``path``: the model; ignored when ``paced`` is given. ``adapters``: names and files of LoRA
+    adapters that are loaded with it, also after a restart. Start it with :meth:`start`, end it
     with :meth:`stop`; it leaves no process behind, however it ends.
     """
 
@@ -84,7 +89,11 @@ class ModelHost:
         *,
         paced: Paced | None = None,
         care: Care | None = None,
+        adapters: Mapping[str, Path] | None = None,
     ) -> None:
+        self._adapters = dict(adapters or {})
+        self._used_at = 0.0  # event loop time of the last request's end
+        self._wanted = asyncio.Event()  # somebody waits for a model that was unloaded
         self._path = Path(path)
         self._settings = settings or Settings()
         self._paced = paced
@@ -180,7 +189,7 @@ class ModelHost:
         """
         deadline = asyncio.get_running_loop().time() + timeout_s
         worker = await self._wait_up(deadline)
-        with worker.open_channel() as channel:
+        with self._channel(worker) as channel:
             submit = protocol.Submit(
                 id=channel.id,
                 request=request,
@@ -226,11 +235,44 @@ class ModelHost:
     ) -> protocol.AnyReply:
         deadline = asyncio.get_running_loop().time() + timeout_s
         worker = await self._wait_up(deadline)
-        with worker.open_channel() as channel:
+        with self._channel(worker) as channel:
             worker.send(build(channel.id))
             reply = await channel.next(deadline)
             channel.finished = True
             return reply
+
+    async def add_adapter(self, name: str, path: Path, *, timeout_s: float = 60.0) -> list[str]:
+        """Load a LoRA adapter beside the model while it runs; the names of all that are loaded.
+
+        Requests mix it in by name and scale. Raises BadRequest, Rejected or ModelError.
+        """
+        names = await self._adapters_after(lambda i: _add(i, name, path), timeout_s)
+        self._adapters[name] = path
+        return names
+
+    async def remove_adapter(self, name: str, *, timeout_s: float = 60.0) -> list[str]:
+        """Unload an adapter; raises Rejected while a running request uses it."""
+        names = await self._adapters_after(
+            lambda i: protocol.RemoveAdapter(id=i, name=name), timeout_s
+        )
+        self._adapters.pop(name, None)
+        return names
+
+    async def _adapters_after(
+        self, build: Callable[[int], protocol.Command], timeout_s: float
+    ) -> list[str]:
+        reply = await self._ask(build, timeout_s)
+        if not isinstance(reply, protocol.Adapters):
+            raise ModelError(f"the worker answered with {protocol.describe(reply)}")
+        return reply.names
+
+    @contextlib.contextmanager
+    def _channel(self, worker: WorkerProcess) -> Iterator[Channel]:
+        try:
+            with worker.open_channel() as channel:
+                yield channel
+        finally:
+            self._used_at = asyncio.get_running_loop().time()
 
     async def _wait_up(self, deadline: float) -> WorkerProcess:
         """The worker, waiting for a restart if one is under way."""
@@ -239,6 +281,7 @@ class ModelHost:
         if self._state == RESTING:
             raise ModelError(f"{self._label} is not served now: {self._note}")
         while True:
+            self._wanted.set()
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._up.wait()
@@ -282,6 +325,12 @@ class ModelHost:
         worker = await WorkerProcess.spawn()
         try:
             self._ready = await worker.load(order, self._care.load_timeout_s)
+            for name, path in self._adapters.items():
+                with worker.open_channel() as channel:
+                    worker.send(_add(channel.id, name, path))
+                    now = asyncio.get_running_loop().time()
+                    await channel.next(now + self._care.load_timeout_s)
+                    channel.finished = True
         except BaseException:
             await self._discard(worker)
             raise
@@ -302,16 +351,21 @@ class ModelHost:
         clock = asyncio.get_running_loop().time
         try:
             while True:
+                idle = False
                 if worker is not None:
                     self._serve_with(worker)
-                    await self._attend(worker)
+                    idle = await self._attend(worker)
                     await worker.reap()
                     self._note = worker.died.message if worker.died else ""
                 self._up.clear()
                 self._worker = None
-                self._crashes += 1
-                recent.append(clock())
-                await self._pause(recent, clock())
+                if idle:
+                    self._note = ""
+                    await self._wanted.wait()
+                else:
+                    self._crashes += 1
+                    recent.append(clock())
+                    await self._pause(recent, clock())
                 self._state = RESTARTING
                 try:
                     worker = await self._load()
@@ -339,11 +393,20 @@ class ModelHost:
         )
         await asyncio.sleep(care.rest_s)
 
-    async def _attend(self, worker: WorkerProcess) -> None:
-        """Take the pulse until the worker has ended."""
+    async def _attend(self, worker: WorkerProcess) -> bool:
+        """Take the pulse until the worker has ended; whether it was ended for being idle."""
         care, clock = self._care, asyncio.get_running_loop().time
         since = clock()
         while not worker.ended.is_set():
+            quiet = clock() - max(self._used_at, since)
+            if care.idle_unload_s and not worker.busy and quiet >= care.idle_unload_s:
+                # From here on requests wait for the next worker.
+                self._up.clear()
+                self._wanted.clear()
+                self._worker, self._state, self._note = None, UNLOADED, ""
+                worker.kill(f"{self._label} was idle and was unloaded")
+                await worker.ended.wait()
+                return True
             worker.ping()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(care.ping_s):
@@ -356,3 +419,8 @@ class ModelHost:
                 self._note = f"the model worker has not answered for {silent:.0f} s"
             else:
                 self._note = ""
+        return False
+
+
+def _add(request_id: int, name: str, path: Path) -> protocol.AddAdapter:
+    return protocol.AddAdapter(id=request_id, name=name, path=str(path.absolute()))

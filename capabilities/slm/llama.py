@@ -56,6 +56,15 @@ class Model:
             lib.llama_model_free(self.pointer)
             self.pointer = None
 
+    def load_adapter(self, path: Path) -> Any:
+        """A LoRA adapter for this model, or nothing when it does not fit."""
+        return lib.llama_adapter_lora_init(self.pointer, str(path).encode())
+
+    @staticmethod
+    def free_adapter(adapter: Any) -> None:
+        """Free it; no context may use it. The rest go with the model."""
+        lib.llama_adapter_lora_free(adapter)
+
     @property
     def parameters(self) -> int:
         """The number of weights."""

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from capabilities.messages import Generate
-from capabilities.slm import header, llama, protocol, trial
+from capabilities.slm import header, llama, machine, memory, protocol, trial
+from capabilities.slm.adapters import Adapters, Mix
 from capabilities.slm.batching import NO_SLOT, Batcher, Job, Share
 from capabilities.slm.cache import MAX_SEATS, PrefixCache
 from capabilities.slm.chat import ChatPrompt
@@ -25,9 +26,9 @@ from capabilities.slm.output import TextStream
 from capabilities.slm.prefixes import shared_prefix
 from capabilities.slm.running import Markers, Run
 from capabilities.slm.sampling import Sampler
-from capabilities.slm.threads import cores
+from capabilities.slm.threads import ThreadPolicy, best, candidates
 from capabilities.slm.tools import ToolStream, for_template
-from mesh.core.errors import DeadlineExceeded, GossamerError, ModelError
+from mesh.core.errors import DeadlineExceeded, GossamerError, ModelError, Rejected
 from mesh.core.records import ModelInfo
 
 DEFAULT_CONTEXT = 4096
@@ -48,14 +49,27 @@ class LlamaEngine:
         self._clock = clock
         self._settings = settings
         head = header.read(path)
+        wanted = settings.context_tokens
+        if not wanted:
+            trained = int(head.scalars.get(f"{head.arch}.context_length", 0)) or DEFAULT_CONTEXT
+            wanted = min(settings.slots * trained, DEFAULT_CONTEXT)
+        need = memory.estimate(
+            head,
+            path.stat().st_size,
+            context_tokens=wanted,
+            batch_tokens=min(settings.batch_tokens, wanted),
+            rows=settings.slots + MAX_SEATS,
+        )
+        memory.refuse_above(need, settings.memory_bytes or machine.available_bytes(), path.name)
         self._model = llama.Model(path, use_extra_bufts=settings.use_extra_bufts)
         if self._model.needs_encoder:
             raise Unsupported(f"{path.name} is an encoder-decoder model ({head.arch})")
         trained = self._model.trained_context or DEFAULT_CONTEXT
-        self._threads = settings.threads or max(1, cores() - 1)
+        self._threads = settings.threads or max(1, machine.cores() - 1)
         batch = max(settings.batch_tokens, settings.slots)
-        wanted = settings.context_tokens or min(settings.slots * trained, DEFAULT_CONTEXT)
-        kept = wanted // 2 if settings.prefix_tokens < 0 else min(settings.prefix_tokens, wanted)
+        kept = min(settings.prefix_tokens, wanted)
+        if settings.prefix_tokens < 0:
+            kept = memory.prefix_tokens(need, wanted)
         seats = 0
         if kept and self._model.keeps_every_token:
             seats = min(MAX_SEATS, protocol.MAX_SLOTS - settings.slots)
@@ -108,14 +122,20 @@ class LlamaEngine:
             file_sha256=header.file_sha256(path),
             embedding_dim=self._model.width,
         )
+        self._adapters = Adapters(self._model, head.arch)
+        self._neighbours = machine.Neighbours()
+        self._policy: ThreadPolicy | None = None
         rates = self._trial()
         self._shift = rates.shift
+        features = ["embed", "tokenize"]
+        if self._generates:
+            features += ["generate", "grammar", "adapters", "state"]
         self._ready = protocol.Ready(
             info=self._info,
             slots=settings.slots,
             context_tokens=cells,
             sequence_tokens=min(trained, cells),
-            features=["embed", "tokenize", *(["generate", "state"] if self._generates else [])],
+            features=features,
             decode_tokens_per_s=rates.decode,
             prefill_tokens_per_s=rates.prefill,
             load_s=clock() - started,
@@ -152,6 +172,12 @@ class LlamaEngine:
                 self._submit(command)
             elif isinstance(command, protocol.Embed):
                 self._embedder.submit(command)
+            elif isinstance(command, protocol.AddAdapter):
+                self._adapters.add(command.name, Path(command.path))
+                emit(protocol.Adapters(id=request_id, names=self._adapters.names))
+            elif isinstance(command, protocol.RemoveAdapter):
+                self._remove_adapter(command.name)
+                emit(protocol.Adapters(id=request_id, names=self._adapters.names))
             elif isinstance(command, protocol.Tokenize):
                 tokens = self._model.vocab.tokenize(command.text, special=command.special)
                 emit(protocol.Tokens(id=request_id, tokens=tokens))
@@ -174,6 +200,7 @@ class LlamaEngine:
             raise BadRequest("the sequence state was computed by another model")
         now = self._clock()
         grammar = grammar_of(request)
+        mix = self._adapters.mix(request.adapters)
         prompt = self._prompt(request)
         text = TextStream(list(request.stop), thinking=self._markers.thinking_after(prompt))
         tools = ToolStream(frozenset(t.name for t in request.tools)) if request.tools else None
@@ -191,9 +218,19 @@ class LlamaEngine:
         except BaseException:
             self._batcher.leave(command.id)
             raise
+        # What one mix of adapters computed is wrong for another.
+        label = repr((command.isolation, mix))
         self._runs[command.id] = Run(
-            command, job, prompt, sampler, text, now, label=command.isolation, tools=tools
+            command, job, prompt, sampler, text, now, label=label, adapters=mix, tools=tools
         )
+
+    def _remove_adapter(self, name: str) -> None:
+        if any(name == one for run in self._runs.values() for one, _ in run.adapters):
+            raise Rejected(f"a running request uses the adapter {name}; ask again when it is over")
+        self._adapters.remove(name, self._context)
+        # Another adapter may get the same name.
+        stale = [label for label in self._cache.labels() if repr(name) in label]
+        self._cache.forget(stale)
 
     def _prompt(self, request: Generate) -> list[int]:
         vocab = self._model.vocab
@@ -249,11 +286,16 @@ class LlamaEngine:
         if not shares:
             return worked
         self._steps += 1
-        code = self._decode(shares)
-        if code == 0:
-            self._collect(shares, emit)
-        else:
-            self._one_by_one(shares, emit)
+        self._follow_machine()
+        by_mix: dict[Mix, list[Share]] = {}
+        for share in shares:
+            by_mix.setdefault(self._runs[share.job.key].adapters, []).append(share)
+        for mix, group in by_mix.items():
+            self._adapters.apply(mix, self._context)
+            if self._decode(group) == 0:
+                self._collect(group, emit)
+            else:
+                self._one_by_one(group, emit)
         return True
 
     def _decode(self, shares: Sequence[Share]) -> int:
@@ -382,6 +424,18 @@ class LlamaEngine:
         if not self._generates:
             self._embedder.embed(trial.TEXT)
             return trial.Trial()
+        if self._settings.threads:
+            return self._try()
+        tried: dict[int, trial.Trial] = {}
+        for count in candidates(machine.cores()):
+            self._context.set_threads(count, count)
+            tried[count] = self._try()
+        chosen = best({count: one.decode for count, one in tried.items()})
+        self._policy = ThreadPolicy(machine.cores(), chosen)
+        self._context.set_threads(*self._policy.counts)
+        return tried[chosen]
+
+    def _try(self) -> trial.Trial:
         return trial.generate(
             self._context,
             self._batch,
@@ -389,6 +443,14 @@ class LlamaEngine:
             room=self._room(),
             clock=self._clock,
         )
+
+    def _follow_machine(self) -> None:
+        """Leave the cores to others that others use."""
+        policy = self._policy
+        if policy is not None and policy.look(
+            time.monotonic(), self._neighbours.busy_cores, machine.hottest_c
+        ):
+            self._context.set_threads(*policy.counts)
 
     def _room(self) -> int:
         return min(self._batcher.sequence, self._batcher.cells)

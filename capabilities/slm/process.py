@@ -155,6 +155,11 @@ class WorkerProcess:
         return worker
 
     @property
+    def busy(self) -> bool:
+        """Whether a request is open."""
+        return bool(self._channels)
+
+    @property
     def pid(self) -> int:
         """The process id."""
         return self._process.pid

@@ -80,11 +80,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # The most prompt tokens of one step while others are generating. Smaller keeps their
     # tokens coming evenly, larger brings the newcomer's first token sooner.
     prefill_chunk: int = 64
-    # Cells that may keep prompts computed before. -1: half the context. More spares more prefill;
-    # each kept token makes every step a little longer, since attention passes over it.
+    # Cells that may keep prompts computed before. -1: half the context, less for tiny models.
+    # More spares more prefill; each kept token makes every step a little longer, since
+    # attention passes over it. 0 keeps none.
     prefix_tokens: int = -1
-    # 0 takes cores - 1: decode with threads = cores falls to a sixth beside one busy process.
+    # 0 measures at load and follows what other processes leave. With a fixed number equal to
+    # the cores, decode falls to a sixth beside one busy process.
     threads: int = 0
+    # Refuse a model that needs more memory than this; 0 takes what the machine has available.
+    memory_bytes: int = 0
     # Requests that wait for a slot; one above is refused.
     max_waiting: int = 64
     # Off, batched decode is faster at these context sizes (185 against 240 us per token at four
@@ -108,8 +112,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("batch_tokens and prefill_chunk must be at least 1")
         if self.prefix_tokens < -1:
             raise ValueError("prefix_tokens must be -1, 0 or the tokens to keep")
-        if self.threads < 0 or self.max_waiting < 0:
-            raise ValueError("threads and max_waiting must not be negative")
+        if self.threads < 0 or self.max_waiting < 0 or self.memory_bytes < 0:
+            raise ValueError("threads, max_waiting and memory_bytes must not be negative")
 
 
 class Paced(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,6 +227,21 @@ class DropSequence(Command, frozen=True, kw_only=True, tag="drop_sequence"):
     sequence: str
 
 
+class AddAdapter(Command, frozen=True, kw_only=True, tag="add_adapter"):
+    """Load a LoRA adapter under a name that requests may then mix in; answered by Adapters."""
+
+    id: int
+    name: str
+    path: str
+
+
+class RemoveAdapter(Command, frozen=True, kw_only=True, tag="remove_adapter"):
+    """Unload it; refused while a request that uses it runs. Answered by Adapters."""
+
+    id: int
+    name: str
+
+
 class Ping(Command, frozen=True, kw_only=True, tag="ping"):
     """Are you there? Answered by the reader thread even while a step computes."""
 
@@ -252,7 +271,7 @@ class Ready(Reply, frozen=True, kw_only=True, tag="ready"):
     slots: int
     context_tokens: int  # shared by all slots
     sequence_tokens: int  # the most that one request may take, prompt and answer
-    features: list[str] = []  # of generate, embed, state, tokenize, forward
+    features: list[str] = []  # of generate, grammar, adapters, embed, state, tokenize, forward
     decode_tokens_per_s: float = 0.0  # one stream
     prefill_tokens_per_s: float = 0.0
     load_s: float = 0.0
@@ -295,6 +314,13 @@ class State(Reply, frozen=True, kw_only=True, tag="state"):
     state: SequenceState
 
 
+class Adapters(Reply, frozen=True, kw_only=True, tag="adapters"):
+    """The adapters that are loaded now."""
+
+    id: int
+    names: list[str]
+
+
 class Failed(Reply, frozen=True, kw_only=True, tag="failed"):
     """A request, or with id 0 the worker, failed. ``code`` is one of capabilities.slm.errors."""
 
@@ -325,10 +351,14 @@ AnyCommand = (
     | SaveSequence
     | RestoreSequence
     | DropSequence
+    | AddAdapter
+    | RemoveAdapter
     | Ping
     | Shutdown
 )
-AnyReply = HelloReply | Ready | Output | Embedded | Tokens | Forwarded | State | Failed | Pong
+AnyReply = (
+    HelloReply | Ready | Output | Embedded | Tokens | Forwarded | State | Adapters | Failed | Pong
+)
 
 
 class _Envelope(msgspec.Struct):

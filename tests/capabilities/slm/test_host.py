@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from capabilities.messages import Delta, Done, Generate, Message
-from capabilities.slm.errors import ContextFull, Unsupported
-from capabilities.slm.host import RESTING, Care, ModelHost
+from capabilities.slm.errors import BadRequest, ContextFull, Unsupported
+from capabilities.slm.host import RESTING, UNLOADED, Care, ModelHost
 from capabilities.slm.process import WorkerProcess, last_words
 from capabilities.slm.protocol import Paced, SequenceState, Settings
 from mesh.core.errors import DeadlineExceeded, GossamerError, ModelError
+from tests.capabilities.slm.test_adapters import write_adapter
 
 pytestmark = pytest.mark.usefixtures("no_orphans")
 LONG_S = 60.0
@@ -405,3 +406,53 @@ def test_the_telling_line_of_stderr_is_found() -> None:
     assert last_words("a\nGGML_ASSERT(x) failed\n  File y, line 3\n") == "GGML_ASSERT(x) failed"
     assert last_words("one\ntwo\n") == "two"
     assert last_words("") == ""
+
+
+def test_an_idle_model_gives_its_memory_back_and_comes_again_when_asked(spoken: Path) -> None:
+    async def main() -> None:
+        care = Care(ping_s=0.02, idle_unload_s=0.2)
+        async with hosting(spoken, care=care) as host:
+            assert (await answer(host, ask())).text == "naïve ok!"
+            first = host.health().pid
+            await until(lambda: host.health().state == UNLOADED)
+            assert host.health().healthy
+            assert host.health().pid == 0
+            assert host.info.name == "spoken"
+            assert (await answer(host, ask())).text == "naïve ok!"
+            assert host.health().pid != first
+            assert host.health().crashes == 0
+            await until(lambda: host.health().state == UNLOADED)
+
+    run(main())
+
+
+def test_a_model_at_work_is_not_unloaded() -> None:
+    async def main() -> None:
+        care = Care(ping_s=0.02, idle_unload_s=0.05)
+        async with hosting(paced=SLOW, care=care) as host:
+            stream = host.generate(ask(max_tokens=30), timeout_s=LONG_S)
+            assert isinstance([e async for e in stream][-1], Done)
+            assert host.health().crashes == 0
+
+    run(main())
+
+
+def test_adapters_are_loaded_with_the_model_and_again_after_a_crash(
+    random_model: Path, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        fish = write_adapter(tmp_path / "fish.gguf", 1)
+        mixed = ask(max_tokens=12, adapters={"fish": 1.0})
+        async with hosting(random_model, care=QUICK, adapters={"fish": fish}) as host:
+            plain = (await answer(host, ask(max_tokens=12))).text
+            before = (await answer(host, mixed)).text
+            assert before != plain
+            os.kill(host.health().pid, signal.SIGKILL)
+            await until(lambda: host.health().crashes == 1 and host.health().healthy)
+            assert (await answer(host, mixed)).text == before
+            assert await host.add_adapter("birds", fish) == ["birds", "fish"]
+            assert await host.remove_adapter("fish") == ["birds"]
+            with pytest.raises(BadRequest, match="fish"):
+                await answer(host, mixed)
+
+    run(main())

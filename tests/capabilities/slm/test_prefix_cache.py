@@ -16,7 +16,7 @@ LONG = "You are an assistant who answers briefly and in plain words. " * 2
 
 def spare(drive: Drive, model: Path, first: str, second: str, **more: str) -> tuple[int, int]:
     """Prompt tokens and cached tokens of the second of two requests."""
-    it = drive(model)
+    it = drive(model, prefix_tokens=256)
     it.submit(1, first, max_tokens=4, isolation="me")
     it.run()
     it.submit(2, second, max_tokens=4, isolation=more.get("isolation", "me"))

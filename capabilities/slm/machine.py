@@ -1,0 +1,77 @@
+"""What the machine has left for a model: cores, memory, and how warm it is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+UNKNOWN_BYTES = 1 << 62
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_bytes(root: Path = Path("/")) -> int:
+    """Memory that a new process can have: what the system says, and what its control group
+    leaves. A very large number where neither can be read."""
+    found = [UNKNOWN_BYTES]
+    for line in _read(root / "proc/meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            found.append(int(line.split()[1]) * 1024)
+    limit = _read(root / "sys/fs/cgroup/memory.max").strip()
+    used = _read(root / "sys/fs/cgroup/memory.current").strip()
+    if limit.isdecimal() and used.isdecimal():
+        # What the group counts as used includes files that give way.
+        stat = dict(line.split() for line in _read(root / "sys/fs/cgroup/memory.stat").splitlines())
+        files = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
+        found.append(max(0, int(limit) - int(used) + files))
+    return min(found)
+
+
+def hottest_c(root: Path = Path("/")) -> float:
+    """The highest temperature of the machine's zones in degrees Celsius, 0 if it has none."""
+    zones = sorted((root / "sys/class/thermal").glob("thermal_zone*/temp"))
+    values = [_read(zone).strip() for zone in zones]
+    return max((int(v) / 1000 for v in values if v.lstrip("-").isdecimal()), default=0.0)
+
+
+class Neighbours:
+    """How many cores all other processes keep busy, from one look to the next."""
+
+    def __init__(self, root: Path = Path("/"), clock: Callable[[], float] = time.monotonic) -> None:
+        self._root = root
+        self._clock = clock
+        self._last = self._look()
+
+    def busy_cores(self) -> float:
+        """Cores busy with others since the last call; 0 where the system does not say."""
+        at, everybody, mine = self._look()
+        before, everybody_before, mine_before = self._last
+        self._last = (at, everybody, mine)
+        if at <= before or not everybody:
+            return 0.0
+        return max(0.0, (everybody - everybody_before - mine + mine_before) / (at - before))
+
+    def _look(self) -> tuple[float, float, float]:
+        """Now, seconds of work of all processes, and of this one."""
+        first = _read(self._root / "proc/stat").partition("\n")[0].split()
+        own = os.times()
+        if len(first) < 9 or first[0] != "cpu":
+            return self._clock(), 0.0, 0.0
+        user, nice, system, _idle, _wait, irq, soft, steal = map(int, first[1:9])
+        work = (user + nice + system + irq + soft + steal) / _TICKS_PER_S
+        return self._clock(), work, own.user + own.system
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,108 @@
+"""How many threads compute, and what the machine says of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from capabilities.slm import machine
+from capabilities.slm.threads import CALM_LOOKS, LOOK_S, ThreadPolicy, best, candidates
+
+
+class World:
+    """A machine whose load and warmth a test sets."""
+
+    def __init__(self, cores: int, decode: int) -> None:
+        self.busy = 0.0
+        self.degrees = 40.0
+        self.now = 0.0
+        self.policy = ThreadPolicy(cores, decode)
+
+    def looks(self, count: int) -> tuple[int, int]:
+        for _ in range(count):
+            self.now += LOOK_S
+            self.policy.look(self.now, lambda: self.busy, lambda: self.degrees)
+        return self.policy.counts
+
+
+def test_an_idle_machine_gives_all_cores_to_prompts_and_the_best_count_to_tokens() -> None:
+    assert World(4, 2).looks(3) == (2, 4)
+
+
+def test_a_busy_neighbour_takes_one_core_at_once_and_gets_it_back_late() -> None:
+    it = World(2, 2)
+    it.busy = 1.0
+    assert it.looks(1) == (1, 1)
+    it.busy = 0.1
+    assert it.looks(CALM_LOOKS - 1) == (1, 1)
+    assert it.looks(1) == (2, 2)
+
+
+def test_one_thread_is_left_however_busy_the_machine_is() -> None:
+    it = World(4, 4)
+    it.busy = 9.0
+    assert it.looks(1) == (1, 1)
+
+
+def test_a_hot_board_computes_with_half_its_threads_until_it_is_cool() -> None:
+    it = World(4, 4)
+    it.degrees = 81.0
+    assert it.looks(1) == (2, 2)
+    it.degrees = 77.0
+    assert it.looks(3) == (2, 2)
+    it.degrees = 60.0
+    assert it.looks(1) == (4, 4)
+
+
+def test_the_machine_is_not_looked_at_in_every_step() -> None:
+    it = World(2, 2)
+    it.looks(1)
+    it.busy = 2.0
+    assert not it.policy.look(it.now + LOOK_S / 2, lambda: 2.0, lambda: 0.0)
+
+
+def test_a_thread_that_brings_little_is_left_to_others() -> None:
+    assert best({1: 10.0, 3: 24.0, 4: 24.5}) == 3
+    assert best({1: 10.0, 2: 18.0}) == 2
+    assert best({1: 10.0}) == 1
+    assert candidates(1) == [1]
+    assert candidates(2) == [1, 2]
+    assert candidates(8) == [4, 7, 8]
+
+
+def test_memory_is_what_the_system_and_the_control_group_leave(tmp_path: Path) -> None:
+    assert machine.available_bytes(tmp_path) == machine.UNKNOWN_BYTES
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 99 kB\nMemAvailable:  2000 kB\n")
+    assert machine.available_bytes(tmp_path) == 2000 * 1024
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("1000000\n")
+    (group / "memory.current").write_text("900000\n")
+    (group / "memory.stat").write_text("anon 5\ninactive_file 100000\nactive_file 1\n")
+    assert machine.available_bytes(tmp_path) == 200_001
+    (group / "memory.max").write_text("max\n")
+    assert machine.available_bytes(tmp_path) == 2000 * 1024
+
+
+def test_neighbours_are_all_others_and_not_oneself(tmp_path: Path) -> None:
+    now = [0.0]
+    (tmp_path / "proc").mkdir()
+    stat = tmp_path / "proc/stat"
+    stat.write_text("cpu  1000 0 0 0 0 0 0 0 0 0\n")
+    it = machine.Neighbours(tmp_path, lambda: now[0])
+    now[0] = 10.0
+    stat.write_text("cpu  3000 0 0 0 0 0 0 0 0 0\n")
+    ticks = machine._TICKS_PER_S
+    assert 0 < it.busy_cores() <= 2000 / ticks / 10
+    stat.unlink()
+    now[0] = 20.0
+    assert it.busy_cores() == 0.0
+
+
+def test_the_hottest_zone_counts(tmp_path: Path) -> None:
+    assert machine.hottest_c(tmp_path) == 0
+    for index, text in enumerate(("41000", "83500", "none")):
+        zone = tmp_path / f"sys/class/thermal/thermal_zone{index}"
+        zone.mkdir(parents=True)
+        (zone / "temp").write_text(text)
+    assert machine.hottest_c(tmp_path) == 83.5
