@@ -39,7 +39,7 @@ class ReachConfig(msgspec.Struct, frozen=True):
     ``again_s``, ``doubt_s``: one more question every so often, to notice a firewall that was
     closed; sooner while the answers are not all yes, to notice one that was opened.
 
-    ``answer_s``: a dial-back takes as long as a knock, 4 s, plus the way; then another is asked.
+    ``answer_s``: a dial-back takes two times 4 s at most, plus the way; then another is asked.
 
     ``life_s``: evidence older than this is forgotten. Above ``again_s``, so that a node whose
     mesh is quiet does not doubt itself.

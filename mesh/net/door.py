@@ -24,7 +24,7 @@ from mesh.core.wire import (
     encode,
 )
 from mesh.net.pump import Pump
-from mesh.net.sockets import admission_dialer, listener
+from mesh.net.sockets import admission_dialer, dialer, listener
 from mesh.net.threshold import Threshold
 from mesh.net.zap import ADMISSION_DOMAIN
 
@@ -197,6 +197,35 @@ async def ask_door(
     if isinstance(reply, Refused):
         raise IdentityError(f"{address} refused this node: {reply.reason}")
     return reply
+
+
+async def shake_hands(
+    context: zmq.Context[zmq.Socket[bytes]], keys: NodeKeys, address: str, server_key: bytes
+) -> None:
+    """Open a connection to a member's lane and close it; raises :class:`PeerLost` when none
+    comes about. That the peer's gate refuses our key shows as well that it can be reached."""
+    loop = asyncio.get_running_loop()
+    shaken: asyncio.Future[None] = loop.create_future()
+
+    def on_event(_: list[zmq.Frame]) -> None:
+        if not shaken.done():
+            shaken.set_result(None)
+
+    socket = dialer(context, keys, server_key, MAX_ADMISSION_BYTES)
+    events = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    monitor = Pump(socket.get_monitor_socket(events), on_event)
+    try:
+        socket.connect(address)
+        async with asyncio.timeout(KNOCK_TIMEOUT_S):
+            await shaken
+    except TimeoutError as error:
+        raise PeerLost(f"nobody answered at {address} within {KNOCK_TIMEOUT_S:g} s") from error
+    except zmq.ZMQError as error:
+        raise PeerLost(f"{address} cannot be dialled: {error}") from error
+    finally:
+        socket.disable_monitor()
+        monitor.close()
+        socket.close(linger=0)
 
 
 def describe(error: BaseException) -> str:

@@ -26,7 +26,7 @@ from mesh.core.records import Dialable
 from mesh.core.wire import DialBack, DialedBack, DialOutcome
 from mesh.net.addresses import facing_address, is_loopback, is_wildcard, own_networks
 from mesh.net.discovery import Discovery
-from mesh.net.door import KNOCK_TIMEOUT_S, knock
+from mesh.net.door import knock, shake_hands
 from mesh.net.statedir import parse_seed
 
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ class Finder:
         if not self._node.transport.is_dialled(peer):
             try:
                 await self._open_anew(peer)
-            except (PeerLost, zmq.ZMQError, OSError, TimeoutError) as error:
+            except (PeerLost, zmq.ZMQError) as error:
                 outcome, reason = DialOutcome.UNREACHED, str(error)[:120]
             except GossamerError:
                 pass  # it answered, though with a no: the way is open
@@ -256,10 +256,7 @@ class Finder:
         member, endpoints = node.core.member(peer), node.core.endpoints(peer)
         if member is None or not (endpoints.admission and endpoints.control):
             raise PeerLost("it advertises no address")
-        host, _, port = endpoints.control.removeprefix("tcp://").rpartition(":")
-        async with asyncio.timeout(KNOCK_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host, int(port) if port.isdigit() else 0)
-            writer.close()
+        await shake_hands(node.context, node.keys, endpoints.control, member.curve)
         await knock(
             node.context,
             node.keys,
