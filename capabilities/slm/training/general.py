@@ -76,7 +76,7 @@ _KEYWORD_FRAMES = (
     "# , (how|what|why|when) (is it|is that|does it work)",
 )
 _FRAME_SHARE = 0.35
-_KEYWORD_SHARE = 0.25
+_KEYWORD_SHARE = 0.3
 
 
 @dataclass
@@ -123,19 +123,38 @@ def topic_example(rng: random.Random, topic: Topic, *, held_out: bool) -> Exampl
         question = frame.replace("#", rng.choice(topic.keywords))
     else:
         question = outside.fill(rng, rng.choice(topic.held_out if held_out else topic.questions))
-        if not held_out and rng.random() < 0.15:
-            question = _drop_words(rng, question)
+    if not held_out:
+        question = _disturb(rng, question)
     return _example(rng, question, topic.name, tuple(topic.answers), TOPIC, held_out=held_out)
 
 
-def _drop_words(rng: random.Random, question: str) -> str:
-    """`question` with about one word in seven left out, so that no single word decides alone."""
+def _disturb(rng: random.Random, question: str) -> str:
+    """`question`, at times with words left out, strange words put in, or the order changed.
+
+    So the model learns to look for the words that matter, wherever they stand and whatever stands
+    beside them, instead of learning whole questions by heart.
+    """
     words = question.split()
-    kept = [word for word in words if rng.random() > 0.15]
-    return " ".join(kept) if len(kept) >= 3 else question
+    draw = rng.random()
+    if draw < 0.2 and len(words) > 3:
+        share = rng.choice((0.15, 0.3, 0.4))
+        kept = [word for word in words if rng.random() > share]
+        words = kept if len(kept) >= 3 else words
+    elif draw < 0.35:
+        for _ in range(rng.randrange(1, 3)):
+            strange = rng.choice(outside.outside_words()[0])
+            words.insert(rng.randrange(len(words) + 1), strange)
+    elif draw < 0.4:
+        rng.shuffle(words)
+    return " ".join(words)
 
 
 # --- dress and mixture ----------------------------------------------------------------------------
+
+_NAMES = {
+    word.lower(): word
+    for word in ["Gossamer", "CURVE", "ZeroMQ", "GGUF", "MQTT", "SQLite", "Python", "Linux", "Jetson", "Raspberry", "OpenAI", "HTTP", "JSON", "mDNS", "NAT", "Pi", "SLM", "LLM", "API", "CPU", "GPU", "Wi-Fi"]
+}
 
 _SYSTEM = (
     *wordings.SYSTEM_PROMPTS,
@@ -159,6 +178,12 @@ def _misspell(rng: random.Random, text: str) -> str:
     return text[:at] + text[at + 1 : at + 2] + text[at] + text[at + 2 :]
 
 
+def _as_written(question: str) -> str:
+    """`question` with names as people write them: to a tokenizer "Gossamer" is another word than
+    "gossamer", and what it never saw in a question it takes for something of the wide world."""
+    return " ".join(_NAMES.get(word, word) for word in question.split())
+
+
 def _example(
     rng: random.Random,
     question: str,
@@ -170,6 +195,8 @@ def _example(
 ) -> Example:
     if rng.random() < 0.1:
         question = _misspell(rng, question)
+    if rng.random() < 0.7:
+        question = _as_written(question)
     return Example(
         question=wordings.dress(rng, question, held_out=held_out),
         answer=rng.choice(answers),
@@ -185,9 +212,9 @@ def _example(
 
 def _draw(rng: random.Random, *, held_out: bool) -> Example:
     draw = rng.random()
-    if draw < 0.6:
+    if draw < 0.56:
         return topic_example(rng, rng.choice(load_topics()), held_out=held_out)
-    if draw < 0.77:
+    if draw < 0.76:
         question = outside.calculation(rng, held_out=held_out)
         return _example(
             rng, question, CALCULATION, CALCULATION_ANSWERS, CALCULATION, held_out=held_out

@@ -58,7 +58,7 @@ def calculation(rng: random.Random, *, held_out: bool) -> str:
         pool = _WORD_PROBLEMS_HELD_OUT if held_out else _WORD_PROBLEMS
         question = rng.choice(pool)
         figures = [str(rng.randrange(1, 10 ** rng.randrange(1, 4))) for _ in "ab"]
-        if rng.random() < 0.3:
+        if rng.random() < 0.4:
             figures = [rng.choice(_NUMBER_WORDS) for _ in "ab"]
         question = question.replace("{name}", rng.choice(_PEOPLE))
         question = question.replace("{thing}", rng.choice(_THINGS))
@@ -70,7 +70,7 @@ def calculation(rng: random.Random, *, held_out: bool) -> str:
         task = arithmetic.sample_task(rng, hard=False)
         forms = (wordings.HELD_OUT if held_out else wordings.TRAINING)[task.operation]
         left, right = str(task.left), str(task.right)
-        if rng.random() < 0.15:
+        if rng.random() < 0.3:
             left, right = (rng.choice(_NUMBER_WORDS) for _ in "ab")
         question = rng.choice(forms).format(a=left, b=right)
     return question
@@ -137,6 +137,30 @@ _UNKNOWN = (
     "how (do|can) i {noun} {noun}",
     "summarise (this|the) (text|article|book)",
     "i am (sad|happy|tired|hungry|bored|angry)",
+    # Words of the mesh in their everyday sense.
+    "(the|a|her|his) doctor (said|gave|wants|found) {noun}",
+    "where is a (doctor|good doctor|hospital) in {place}",
+    "what is the name of (the|my|this) {noun}",
+    "name a {noun}",
+    "name the (best|largest|first) {noun} (in|of) {place}",
+    "repair (my|the|this) {noun}",
+    "correct this (text|program|letter|function) please",
+    "which {noun} is the (best|largest|oldest|cheapest)",
+    "can you (suggest|propose|find) a (hotel|film|book|{noun}) (in {place}|for me)",
+    "how (long|often) does {subject} (take|last|happen)",
+    "how many {noun} (are|live) in {place}",
+    "does {noun} (lead to|help against|make) {noun}",
+    "(say|write|make) (a rhyme|a verse|a line|a song) (on|for|about) {subject}",
+    "which party (will win|is right)",
+    "(improve|check|write|change) (my|this|the) (code|program|script) (now|please|for me)",
+    "(two|five|some|many) (kinds|sorts|types) of {noun}",
+    "(list|give me) (some|a few|all) {noun} (of|in) {place}",
+    "my (mother|friend|brother|teacher) (says|told me|thinks) (that|to) {noun}",
+    "how do (people|you) (live|eat|work) in {place}",
+    "(read|tell) (me|us) the (tale|book|legend) of {subject}",
+    "{noun} (with|without|or|and) {subject}",
+    "in which (year|month|city|country) was {subject} (made|born|found)",
+    "(which|what) {noun} will (win|come|be next)",
 )
 _UNKNOWN_HELD_OUT = (
     "which is the largest city in {place}",
@@ -176,8 +200,19 @@ def _subjects() -> tuple[str, ...]:
     return tuple(subject.strip() for subject in _SUBJECTS.split(","))
 
 
+def _salad(rng: random.Random) -> str:
+    """Common words in any order around words of the outside world: what is strange is unknown."""
+    common = vocabulary.COMMON.split()
+    words = [rng.choice(common) for _ in range(rng.randrange(2, 7))]
+    for _ in range(rng.randrange(1, 4)):
+        words.insert(rng.randrange(len(words) + 1), rng.choice(outside_words()[0]))
+    return " ".join(words)
+
+
 def unknown(rng: random.Random, *, held_out: bool) -> str:
     """Something of the wide world, of which the model knows nothing."""
+    if not held_out and rng.random() < 0.3:
+        return _salad(rng)
     question = rng.choice(_UNKNOWN_HELD_OUT if held_out else _UNKNOWN)
 
     def noun(_: re.Match[str]) -> str:
