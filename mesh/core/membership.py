@@ -171,8 +171,7 @@ class Membership:
         took = now.mono - probe.started
         peer.round_trip.sample(took)
         self._anyone.sample(took)
-        if peer.state in (PeerState.SUSPECT, PeerState.DEAD):
-            self._remember_silence(peer, now.mono - peer.accused_at, now)
+        self._remember_silence(peer, now.mono - peer.accused_at, now)
         if probe.failed:
             self._remember_silence(peer, took, now)
         if not probe.failed:
@@ -185,8 +184,8 @@ class Membership:
     def _remember_silence(self, peer: Peer, silence_s: float, now: Now) -> None:
         """A board that answers after six seconds is slow, not dead: next time it gets them."""
         config = self.config
-        if not config.suspicion_min_s < silence_s < 3 * config.silence_max_s:
-            return  # shorter ones it survives anyway; in longer ones it was off, not stalled
+        if not config.silence_min_s < silence_s < 3 * config.silence_max_s:
+            return  # a shorter one was a lost packet; in longer ones it was off, not stalled
         peer.silence_s = max(self._silence(peer, now), silence_s)
         peer.silence_at = now.mono
 
@@ -219,6 +218,8 @@ class Membership:
         low = config.suspicion_min_s * scale
         if peer.link_broke and peer.own_failed:
             return low * config.broken_link_factor
+        if now.mono - max(peer.since, peer.silence_at) < config.steady_s:
+            low = max(low, config.suspicion_unsteady_s)
         low = max(low, min(config.silence_trust * self._silence(peer, now), config.silence_max_s))
         high = max(low, config.suspicion_max_s * scale)
         expected = min(config.confirmations, mesh - 2)
@@ -255,8 +256,7 @@ class Membership:
         peer = self.peers.get(node)
         if peer is None or life < peer.life:
             return
-        silent = peer.state in (PeerState.SUSPECT, PeerState.DEAD)
-        if silent and not left and life[0] == peer.life[0]:
+        if not left and life[0] == peer.life[0]:
             self._remember_silence(peer, now.mono - peer.accused_at, now)
         if life[0] > peer.life[0]:
             peer.round_trip, peer.since = RoundTrip(), now.mono

@@ -12,8 +12,8 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     probes it within ``probe_period_s``; the probe fails after ``probe_timeout_min_s`` (a
     half more for a peer never measured) + ``relay_wait_s`` = 1.5 s on a LAN; the accusation
     makes others look for themselves, 1.5 s more, and while they do the suspect has
-    ``suspicion_min_s`` from the first accusation to refute. In all 4 to 6 s; in a mesh of
-    two the same from one's own probes alone.
+    ``suspicion_min_s`` from the first accusation to refute. In all 4 to 5.5 s, and 6.5 to 8 s for one that
+    was not steady; in a mesh of two the same from one's own probes alone.
 
     ``probe_period_s``: each node probes one other in turn per period and, in a mesh of more
     than a few, its neighbour in the order of ids. Twice as often halves the first second of
@@ -66,11 +66,20 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     ``sleep_s``: woken later than planned by more than this, a node takes it that it was not
     run (frozen, swapped out, starved) and gives all running timeouts that time again.
 
-    ``silence_trust``, ``silence_max_s``, ``silence_half_life_s``: a peer that answered after
-    a long silence is given ``silence_trust`` times that silence to refute the next time, at
-    most ``silence_max_s``; the memory halves every ``silence_half_life_s``. So a board that
-    often stalls for six seconds costs one false alarm, not one a minute; its real crash is
-    seen some seconds later.
+    ``suspicion_unsteady_s``, ``steady_s``: a peer known for less than ``steady_s``, or that
+    stalled within it, is given this long to refute in place of ``suspicion_min_s``. A board
+    that is short of CPU stalls again and again, so it never earns the short patience; one that
+    answered without a stall for a minute has, and its crash is seen some three seconds sooner.
+    With the first two seconds of detection it stays under eight.
+
+    ``silence_min_s``: accused for longer than this and answering after all, a peer has
+    stalled; what is shorter is packets lost. Everybody who heard the accusation learns it.
+
+    ``silence_trust``, ``silence_max_s``, ``silence_half_life_s``: a peer that stalled is given
+    ``silence_trust`` times that silence to refute the next time, at most ``silence_max_s``;
+    the memory halves every ``silence_half_life_s``. So a board that often stalls for six
+    seconds costs at most one false alarm, not one a minute; its real crash is seen some
+    seconds later.
 
     ``newcomer_s``: so long after a node became known, that it never yet answered this node
     says nothing: it may still be learning who this node is, and refuses strangers.
@@ -95,7 +104,10 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     refute_gap_s: float = 0.5
     health_max: int = 8
     sleep_s: float = 0.5
-    silence_trust: float = 2.0
+    suspicion_unsteady_s: float = 5.25
+    steady_s: float = 60.0
+    silence_min_s: float = 1.0
+    silence_trust: float = 4.0
     silence_max_s: float = 10.0
     silence_half_life_s: float = 900.0
     newcomer_s: float = 10.0

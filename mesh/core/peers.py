@@ -65,7 +65,7 @@ class Peer:
     verdict_at: float = math.inf
     round_trip: RoundTrip = field(default_factory=RoundTrip)
     silence_s: float = 0.0  # the longest silence lately after which it answered
-    silence_at: float = 0.0
+    silence_at: float = -math.inf
     reprobe_at: float = math.inf
 
 

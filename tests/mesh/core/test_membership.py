@@ -281,12 +281,32 @@ def test_failed_probes_make_a_node_doubt_itself_unless_relays_say_it_can_be_hear
 def test_a_peer_that_stalled_before_is_given_longer_the_next_time() -> None:
     core = membership(X)
     peer = core.peers[X.node]
-    before = core._patience(peer, NOW)
-    core._remember_silence(peer, 4.0, NOW)
-    assert core._patience(peer, NOW) == pytest.approx(8.0)
-    assert before < core._patience(peer, at(CONFIG.silence_half_life_s)) < 8.0
+    assert core._patience(peer, NOW) == pytest.approx(CONFIG.suspicion_min_s)
+    core._remember_silence(peer, 2.0, NOW)
+    assert core._patience(peer, NOW) == pytest.approx(2.0 * CONFIG.silence_trust)
+    core._remember_silence(peer, 6.0, NOW)
+    assert core._patience(peer, NOW) == pytest.approx(CONFIG.silence_max_s)
     core._remember_silence(peer, 3600.0, NOW)  # that was no stall
-    assert core._patience(peer, NOW) == pytest.approx(8.0)
+    assert core._patience(peer, NOW) == pytest.approx(CONFIG.silence_max_s)
+    much_later = at(10 * CONFIG.silence_half_life_s)
+    assert core._patience(peer, much_later) == pytest.approx(CONFIG.suspicion_min_s)
+
+
+def test_short_patience_is_earned_by_answering_for_a_while() -> None:
+    core = Membership(ME.identity, CONFIG, random.Random(1), 1)
+    core.add(X.member, heard=True, now=NOW)
+    peer = core.peers[X.node]
+    before = core._patience(peer, at(CONFIG.steady_s - 1))
+    assert before == pytest.approx(CONFIG.suspicion_unsteady_s)
+    assert core._patience(peer, at(CONFIG.steady_s + 1)) == pytest.approx(CONFIG.suspicion_min_s)
+
+
+def test_who_only_heard_the_accusation_learns_of_the_stall_too() -> None:
+    core = membership(X, *OTHERS)
+    accuse(core, A, X)
+    core.new_life(X.node, (1, 1), at(4.0))
+    assert core.state(X.node) is PeerState.ALIVE
+    assert core.peers[X.node].silence_s == pytest.approx(4.0)
 
 
 def test_a_newcomer_that_never_answered_yet_is_not_accused() -> None:
