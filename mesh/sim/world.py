@@ -13,6 +13,7 @@ Whatever goes wrong inside the ``with`` block says the seed that repeats it.
 
 from __future__ import annotations
 
+import gc
 import heapq
 import math
 import random
@@ -192,11 +193,18 @@ class World:
     def all_know_each_other(self) -> None:
         """A mesh that has long since converged: every store holds every profile."""
         records = [entry.profile.signed for sim in self.sims if (entry := _own(sim)).profile]
-        for sim in self.sims:
-            sim.core.adopt(records, self.now(sim))
-            sim.core._sync.rest()
-            sim.core.drain_events()
-            self._schedule(sim)
+        collecting = gc.isenabled()
+        gc.disable()  # nothing made here dies, and looking for it takes half of the time
+        try:
+            for sim in self.sims:
+                sim.core.adopt(records, self.now(sim))
+                sim.core._sync.rest()
+                sim.core.drain_events()
+                self._schedule(sim)
+            gc.freeze()
+        finally:
+            if collecting:
+                gc.enable()
 
     def kill(self, *names: str) -> None:
         """kill -9: the process is gone, its machine resets the connections."""
@@ -314,6 +322,10 @@ class World:
             if condition is not None and condition():
                 return True
         raise ScenarioFailed(f"no rest after {MAX_STEPS} steps")
+
+    def wake(self, sim: Sim) -> None:
+        """Something was done to its core from outside: it may want to be woken sooner."""
+        self._schedule(sim)
 
     def _schedule(self, sim: Sim) -> None:
         """Wake a node when it asks to be woken; an earlier timer already set serves too."""
