@@ -221,9 +221,10 @@ class Calls:
                 )
             )
             return
-        self._emit(callee.accept(event.peer, event.stream))
         key = (event.peer, event.stream)
+        # The task is made first: what it says in its first turn leaves together with the ACCEPT.
         task = asyncio.create_task(self._serve(key, call, service))
+        self._emit(callee.accept(event.peer, event.stream))
         self._tasks[key] = task
         self._serving[key] = event
         task.add_done_callback(lambda _: self._done(key))

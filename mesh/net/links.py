@@ -26,6 +26,7 @@ from mesh.core.wire import LANE_LIMITS, Lane
 from mesh.net.pump import Pump
 from mesh.net.sockets import dialer
 
+MAX_TOGETHER = 16  # frames of one message; each is bounded by itself, so this bounds it whole
 MAX_PENDING = 512  # frames waiting for a link: beyond it the oldest are dropped and counted
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 15.0
@@ -96,20 +97,21 @@ class LaneLink:
         self._socket.connect(address)
         self._address = address
 
-    def send(self, frame: bytes) -> None:
-        """Send now, or when the link is up."""
+    def send(self, frames: list[bytes]) -> None:
+        """Send now and together, or when the link is up."""
         if self.up and not self._pending:
             try:
-                self._socket.send(frame, zmq.NOBLOCK)
+                self._socket.send_multipart(frames, zmq.NOBLOCK)
             except zmq.Again:
                 pass
             else:
                 self._pump.poke()
                 return
-        if len(self._pending) >= MAX_PENDING:
-            self._pending.popleft()
-            self._counters["dropped_link_full"] += 1
-        self._pending.append(frame)
+        for frame in frames:
+            if len(self._pending) >= MAX_PENDING:
+                self._pending.popleft()
+                self._counters["dropped_link_full"] += 1
+            self._pending.append(frame)
 
     def _flush(self) -> None:
         while self._pending and self.up:
@@ -123,10 +125,11 @@ class LaneLink:
         self._pump.poke()
 
     def _on_message(self, frames: list[zmq.Frame]) -> None:
-        if len(frames) == 1:
-            self._owner.on_frame(self._node, self.lane, frames[0])
-        else:
+        if len(frames) > MAX_TOGETHER:
             self._counters["malformed"] += 1
+            return
+        for frame in frames:
+            self._owner.on_frame(self._node, self.lane, frame)
 
     def _on_event(self, frames: list[zmq.Frame]) -> None:
         event = parse_monitor_message([frame.bytes for frame in frames])["event"]
@@ -222,14 +225,15 @@ class Link:
         link = self._lanes.get(lane)
         return link is not None and link.up
 
-    def send(self, frame: bytes, lane: Lane) -> None:
+    def send(self, frames: list[bytes], lane: Lane) -> None:
         """Send over ``lane``, dialling first where needed."""
         if self.state in {LinkState.OPENING, LinkState.UP}:
-            self._lane(lane).send(frame)
+            self._lane(lane).send(frames)
             return
-        if len(self._waiting) == MAX_PENDING:
-            self._counters["dropped_link_full"] += 1
-        self._waiting.append((frame, lane))
+        for frame in frames:
+            if len(self._waiting) == MAX_PENDING:
+                self._counters["dropped_link_full"] += 1
+            self._waiting.append((frame, lane))
         if self.state is LinkState.CLOSED:
             self._dial()
 
@@ -276,7 +280,7 @@ class Link:
         self._lane(Lane.CONTROL)
         while self._waiting:
             frame, lane = self._waiting.popleft()
-            self._lane(lane).send(frame)
+            self._lane(lane).send([frame])
 
     def _key_refused(self) -> None:
         """The peer's gate does not know our key (any more): show the passport again."""

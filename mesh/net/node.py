@@ -68,7 +68,6 @@ MIN_SLEEP_S = 0.001  # a core that is always due must not take the loop from eve
 OBSERVED_LIFE_S = 5.0  # how long load seen on a reply outweighs what gossip says
 SOFTWARE = "gossamer"
 
-
 Offered = tuple[tuple[ServedName, ...], tuple[ModelInfo, ...], Device]
 
 
@@ -105,7 +104,7 @@ class MeshNode:
         self._tasks: set[asyncio.Task[None]] = set()
         self._journal_dirty = False
         self._stopping = False
-        self._handing_on = False
+        self._handing_on = self._arming = False
         self.listeners: list[Callable[[Event], None]] = []
         self.endpoints = Endpoints()
 
@@ -413,13 +412,19 @@ class MeshNode:
                 self._on_event(event)
         finally:
             self._handing_on = False
+        if not self._arming:  # once in a turn of the loop, however many frames came in it
+            self._arming = True
+            asyncio.get_running_loop().call_soon(self._arm)
+
+    def _arm(self) -> None:
+        self._arming = False
         at = self.core.next_deadline()
-        if at < self._timer_at:
+        if at < self._timer_at and not self._stopping:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = at
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(max(MIN_SLEEP_S, at - self.now().mono), self._tick)
+            wait_s = max(MIN_SLEEP_S, at - self.now().mono)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._tick)
 
     def _tick(self) -> None:
         self._timer = None

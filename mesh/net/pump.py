@@ -38,9 +38,11 @@ class Pump:
 
     def _drain(self) -> None:
         self._scheduled = False
-        for _ in range(BURST):
+        for taken in range(BURST):
             if self._closed:
                 return
+            if taken < 2 and not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return  # cheaper than an exception, and most of the time nothing more is there
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:

@@ -195,12 +195,12 @@ def test_malformed_and_oversized_frames_are_refused_counted_and_harmless(tmp_pat
             host, guest = await pair(mesh, Echo())
             link = guest.transport._links[host.me.node]
             for frame in (b"", b"\x01\xff\xff", b"\x09hello", os.urandom(200)):
-                link.send(frame, 0)  # type: ignore[arg-type]
+                link.send([frame], 0)  # type: ignore[arg-type]
             await until(lambda: host.counters["malformed"] >= 4, "they are counted")
             assert all("\n" not in line for line in host.troubles)
             assert await collect(guest, host) == b"abc"
             # libzmq itself cuts the connection of a frame over the limit, before it is read.
-            link.send(b"\x01" + b"x" * (MAX_CONTROL_BYTES + 10_000), 0)  # type: ignore[arg-type]
+            link.send([b"\x01" + b"x" * (MAX_CONTROL_BYTES + 10_000)], 0)  # type: ignore[arg-type]
             await until(lambda: guest.transport.counters["link_down"], "the link is cut")
             for _ in range(200):
                 try:
