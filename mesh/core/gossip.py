@@ -9,6 +9,7 @@ differs, versions, and both send what the other lacks.
 
 from __future__ import annotations
 
+import bisect
 import math
 import random
 from collections import Counter, OrderedDict
@@ -43,11 +44,12 @@ class GossipConfig(msgspec.Struct, frozen=True):
     ``period_s``: a node with news gossips once per period, at once when it was quiet before.
     Longer is quieter and slower.
 
-    ``fanout``: peers told per period. Three reach 94 % of any mesh in the first wave; each
-    further round leaves a twentieth of those still missing.
+    ``fanout``: peers told per period. Three reach a mesh of a thousand in five rounds along
+    the tree; each further round, at random, leaves a twentieth of those still missing.
 
-    ``eager_rounds``: how often the bytes themselves go out before announcements do. One more
-    costs three copies per node and spares a slow link one round trip.
+    ``eager_rounds``: how often the bytes of a profile or a statement go out before
+    announcements do (of a status once: the next soon replaces it). One more costs three
+    copies per node and spares a slow or lossy link the request and the answer.
 
     ``extra_rounds``: rounds beyond the logarithm (base fanout + 1) of the mesh's size. Each
     divides the chance that somebody hears of it only through anti-entropy by twenty, for
@@ -56,7 +58,7 @@ class GossipConfig(msgspec.Struct, frozen=True):
     ``max_rumours``: a flood of news pushes out what was told most often, not the memory.
 
     ``sync_period_s``: anti-entropy with one random peer. It bounds how long a node can miss
-    something; an idle sync costs 40 bytes.
+    something; an idle sync costs 40 bytes a second.
 
     ``want_again_s``: the same thing is not asked of two peers within this time. After it, and
     some times more, it is asked for again.
@@ -67,10 +69,10 @@ class GossipConfig(msgspec.Struct, frozen=True):
 
     period_s: float = 0.2
     fanout: int = 3
-    eager_rounds: int = 1
-    extra_rounds: int = 3
+    eager_rounds: int = 3
+    extra_rounds: int = 5
     max_rumours: int = 2048
-    sync_period_s: float = 2.0
+    sync_period_s: float = 1.0
     want_again_s: float = 0.1
     copied_batch: int = 32
 
@@ -89,12 +91,15 @@ class Rumour:
 
 
 class RumourMill:
-    """The news that this node still spreads, newest first."""
+    """The news that this node (``me``) still spreads, newest first."""
 
-    def __init__(self, config: GossipConfig, rng: random.Random, store: Store) -> None:
+    def __init__(
+        self, config: GossipConfig, rng: random.Random, store: Store, me: bytes
+    ) -> None:
         self._config = config
         self._rng = rng
         self._store = store
+        self._me = me
         self._rumours: OrderedDict[Key, Rumour] = OrderedDict()
         self._by_payload: dict[bytes, Rumour] = {}
         self._serial = 0
@@ -162,11 +167,39 @@ class RumourMill:
         return out
 
     def _listeners(self, first: Rumour, present: list[bytes]) -> list[bytes]:
-        """Random peers, those first who have not yet heard the newest."""
+        """Who is told this round: this node's branches of the newest's tree, then random peers,
+        those first who have not yet heard it."""
         fanout = self._config.fanout
-        some = self._rng.sample(present, min(len(present), 4 * fanout))
-        some.sort(key=lambda peer: (peer in first.known, peer in first.told))
-        return some[:fanout]
+        chosen = [p for p in self._branches(first, present) if p not in first.known]
+        if len(chosen) < fanout:
+            some = self._rng.sample(present, min(len(present), 4 * fanout))
+            some.sort(key=lambda peer: (peer in first.known, peer in first.told))
+            chosen += [peer for peer in some if peer not in chosen]
+        return chosen[:fanout]
+
+    def _branches(self, rumour: Rumour, present: list[bytes]) -> list[bytes]:
+        """Nodes that nobody else tells in this round, as long as all know the same mesh.
+
+        Number the nodes from where the news began, in the order of their ids, to the base
+        fanout + 1. A node of k digits tells, in its n-th round, those whose number is its own
+        with one digit more in front, at place k + n. So news is everywhere after as many
+        rounds as the mesh's size has digits. Chance alone tells many twice and needs half as
+        many rounds again; it still fills in for whoever is lost or unknown.
+        """
+        subject, _, accuser = rumour.key
+        origin = accuser or subject
+        ring = sorted({*present, origin, self._me})
+        base = self._config.fanout + 1
+        start = bisect.bisect_left(ring, origin)
+        number = (bisect.bisect_left(ring, self._me) - start) % len(ring)
+        step = base**rumour.rounds
+        while step <= number * base**rumour.rounds:
+            step *= base
+        return [
+            ring[(start + number + digit * step) % len(ring)]
+            for digit in range(1, base)
+            if number + digit * step < len(ring)
+        ]
 
     def _tell(self, peer: bytes, newest: list[Rumour]) -> list[Send]:
         records: list[Signed] = []
@@ -181,7 +214,7 @@ class RumourMill:
                     continue  # it cannot be announced, and many tell it
                 statements.append(rumour.signed)
                 size += STATEMENT_BYTES
-            elif rumour.rounds < self._config.eager_rounds and peer not in rumour.told:
+            elif rumour.rounds < self._eager(rumour) and peer not in rumour.told:
                 records.append(rumour.signed)
                 size += len(rumour.signed.payload) + len(rumour.signed.signature)
             else:
@@ -196,6 +229,9 @@ class RumourMill:
         if entries:
             out.append(Send(peer, Digest(entries, complete=False)))
         return out
+
+    def _eager(self, rumour: Rumour) -> int:
+        return 1 if rumour.key[1] == Kind.STATUS else self._config.eager_rounds
 
     @staticmethod
     def _announcement(rumour: Rumour) -> DigestEntry:

@@ -104,7 +104,7 @@ class NodeCore:
         self.store = Store(self.trust, self.config.store)
         self.store.admit(identity.member)
         self.membership = Membership(identity, self.config.membership, self._rng, incarnation)
-        self._mill = RumourMill(self.config.gossip, self._rng, self.store)
+        self._mill = RumourMill(self.config.gossip, self._rng, self.store, identity.node)
         self._sync = AntiEntropy(
             self.config.gossip, self._rng, self.store, self._accusers, self._mill.announced_by
         )

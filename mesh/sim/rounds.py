@@ -13,6 +13,7 @@ import random
 from collections import deque
 
 from mesh.core.clock import Now
+from mesh.core.node import NodeCoreConfig
 from mesh.core.records import Device, Endpoints, ServedName
 from mesh.sim.world import EPOCH, Sim, World
 
@@ -25,8 +26,10 @@ class Beat:
     Ticks are one gossip period apart; probes and anti-entropy run as always.
     """
 
-    def __init__(self, seed: int, nodes: int, loss: float = 0.0) -> None:
-        self.world = World(seed, nodes, keep_events=False)
+    def __init__(
+        self, seed: int, nodes: int, loss: float = 0.0, config: NodeCoreConfig | None = None
+    ) -> None:
+        self.world = World(seed, nodes, config=config, keep_events=False)
         self.world.all_know_each_other()
         self.loss = loss
         self.rng = random.Random(seed)
@@ -39,7 +42,8 @@ class Beat:
     @property
     def now(self) -> Now:
         """Both clocks at this round."""
-        time = self.round * self.world.config.gossip.period_s
+        # A hair more than a period, or rounding would make a node skip a round.
+        time = self.round * (self.world.config.gossip.period_s + 1e-6)
         return Now(time, EPOCH + time)
 
     def step(self) -> None:

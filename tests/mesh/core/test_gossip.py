@@ -31,7 +31,7 @@ X = "knowledge.gpt/x"
 
 def mill(**changes: object) -> RumourMill:
     config = msgspec.structs.replace(GossipConfig(), **changes)
-    return RumourMill(config, random.Random(1), Store(MESH.trust))
+    return RumourMill(config, random.Random(1), Store(MESH.trust), bytes(16))
 
 
 def spread(news: RumourMill, person: Person, **how: object) -> Signed:
@@ -75,14 +75,39 @@ def converse(one: Side, other: Side) -> list[object]:
     return said
 
 
-def test_the_bytes_go_out_once_and_then_only_announcements() -> None:
-    news = mill()
+def test_the_bytes_go_out_first_and_then_only_announcements() -> None:
+    news = mill(eager_rounds=1)
     signed = spread(news, PEOPLE[0])
     first = news.tick(PEERS, NOW)
     assert [send.message for send in first] == [Rumours([signed], [])] * 3
     second = news.tick(PEERS, at(0.3))
     assert all(isinstance(send.message, Digest) for send in second)
     assert all(len(encode(send.message)) < 64 for send in second)
+
+
+def test_news_follows_a_tree_that_tells_nobody_twice() -> None:
+    ring = sorted(person.node for person in PEOPLE)
+    source = PEOPLE[0]
+    told: list[bytes] = []
+    mills = {}
+    for person in PEOPLE:
+        mills[person.node] = RumourMill(
+            GossipConfig(), random.Random(1), Store(MESH.trust), person.node
+        )
+    spread(mills[source.node], source)
+    knows = [source.node]
+    for step in range(3):  # 40 nodes have three digits to the base 4
+        heard = []
+        for node in knows:
+            rumour = next(iter(mills[node]._rumours.values()))
+            heard += mills[node]._branches(rumour, [peer for peer in ring if peer != node])
+            rumour.rounds += 1
+        for node in heard:
+            spread(mills[node], source)
+        told += heard
+        knows += heard
+        assert len(knows) == min(4 ** (step + 1), len(ring))
+    assert sorted(told) == [node for node in ring if node != source.node]
 
 
 def test_a_node_gossips_once_per_period() -> None:
