@@ -179,11 +179,13 @@ class Target:
         if order["kind"] == "authorised":
             service = self.services[FULL]
             found = {"count": service.asked, "s": service.last - service.first}
-            service.asked = 0
+            if not order.get("look"):
+                service.asked = 0
             return found
         owner = self._bare_count if order["kind"] == "bare" else self._transport_owner
         found = {"count": owner.count, "s": owner.last - owner.first}
-        owner.count = 0
+        if not order.get("look"):
+            owner.count = 0
         return found
 
 

@@ -64,6 +64,7 @@ __all__ = ["MeshNode", "NodeConfig"]
 log = logging.getLogger("gossamer.mesh")
 
 JOURNAL_EVERY_S = 5.0
+ARM_AFTER_S = 0.002  # how late a new deadline may be known; the shortest are tens of it
 MIN_SLEEP_S = 0.001  # a core that is always due must not take the loop from everybody else
 OBSERVED_LIFE_S = 5.0  # how long load seen on a reply outweighs what gossip says
 SOFTWARE = "gossamer"
@@ -412,9 +413,9 @@ class MeshNode:
                 self._on_event(event)
         finally:
             self._handing_on = False
-        if not self._arming:  # once in a turn of the loop, however many frames came in it
+        if not self._arming:  # not with each frame: asking every core what is due costs as much
             self._arming = True
-            asyncio.get_running_loop().call_soon(self._arm)
+            asyncio.get_running_loop().call_later(ARM_AFTER_S, self._arm)
 
     def _arm(self) -> None:
         self._arming = False
