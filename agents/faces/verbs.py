@@ -79,6 +79,7 @@ class Verbs:
             "mesh": node.identity.mesh_name,
             "groups": list(node.me.groups),
             "seed": node.seed,
+            **node.standing.describe(),
             "endpoints": msgspec.to_builtins(node.endpoints),
             "dialable": _dialable(node.finder.reach.verdict),
             "reach": node.finder.reach.why,

@@ -213,6 +213,8 @@ class Store:
             entry = self._entries[member.node] = Entry(member)
             self._names.label(member.node, member.name)
             self.events.append(MemberLearned(member))
+        elif member.not_before < entry.member.not_before:
+            self.counters["older_certificate"] += 1  # a renewed node's former rights are over
         elif entry.member != member:
             self._names.unlabel(member.node, entry.member.name)
             self._names.label(member.node, member.name)

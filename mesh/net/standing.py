@@ -312,6 +312,7 @@ class Standing:
         me, wall = self._node.me, self._node.now().wall
         return {
             "certificate_ends_in_s": round(me.not_after - wall),
-            "issuer": show_id(me.issuer)[:8],
-            "invites": self.desk is not None,
+            "certified_by": show_id(me.issuer),
+            "issues_as": show_id(self.desk.issuer.id) if self.desk else "",
+            "revoked": len(self._node.core.revocations),
         }

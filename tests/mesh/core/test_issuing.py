@@ -7,6 +7,7 @@ import random
 import msgspec
 import pytest
 
+from mesh.core.cms import Store
 from mesh.core.errors import IdentityError
 from mesh.core.identity import (
     Authority,
@@ -339,6 +340,19 @@ def test_a_certificate_is_renewed_as_it_was_for_longer() -> None:
     assert local.member == after
     with pytest.raises(IdentityError, match="older"):
         local.renew(old)
+
+
+def test_who_has_seen_the_newer_certificate_does_not_go_back_to_the_older() -> None:
+    here = desk()
+    keys, old = renewable(here, groups=("sensors",), valid_s=DAY_S)
+    answer = here.renew(old, keys.curve, WALL + DAY_S / 2)
+    new = passport(keys, answer.certificate, answer.issuer)
+    before, after = TRUST.check(old, WALL), TRUST.check(new, WALL + DAY_S / 2)
+    store = Store(TRUST)
+    for member in (before, after, before):
+        assert store.admit(member)
+    assert store.member(after.node) == after
+    assert store.counters["older_certificate"] == 1
 
 
 def test_a_renewal_needs_the_nodes_own_link_and_a_certificate_that_still_runs() -> None:
