@@ -193,7 +193,8 @@ def revoke(
         if as_json:
             print_json(done)
             return
-        sys.stdout.write(f"{done['name']} is out; {done['told']} members were told at once.\n")
+        told = "1 member was" if done["told"] == 1 else f"{done['told']} members were"
+        sys.stdout.write(f"{done['name']} is out; {told} told at once.\n")
 
 
 def _known(state: Path | None, node: str) -> str:

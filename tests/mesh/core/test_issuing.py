@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import random
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mesh.core.cms import Store
-from mesh.core.errors import IdentityError
+from mesh.core.errors import GossamerError, IdentityError
 from mesh.core.identity import (
     Authority,
     CertificateBody,
@@ -27,6 +31,7 @@ from mesh.core.identity import (
 from mesh.core.invitations import MAX_OPEN, Book, Token, read_token
 from mesh.core.issuing import DAY_S, Desk, renewal_due
 from mesh.core.names import covers, matches
+from mesh.core.revocation import read_revocation
 from mesh.core.signing import ED25519
 from mesh.core.wire import Certified, Redeem, decode_admission, encode
 
@@ -35,6 +40,7 @@ rng = random.Random(11)
 AUTHORITY = Authority(rng.randbytes(32))
 TRUST = Trust(AUTHORITY.key)
 PRIVATE = rng.randbytes(32)
+KEYS = new_keys(rng.randbytes)
 
 
 def appointed(
@@ -427,3 +433,32 @@ def test_a_damaged_token_is_told_from_a_whole_one(damage) -> None:  # type: igno
     text = Token(TRUST.mesh, bytes(32), bytes(16), ("tcp://h:1",), "").text()
     with pytest.raises(IdentityError):
         read_token(damage(text))
+
+
+@given(st.text(max_size=300), st.binary(max_size=300))
+def test_whatever_is_pasted_is_a_token_a_revocation_or_refused_as_neither(
+    text: str, raw: bytes
+) -> None:
+    packed = base64.urlsafe_b64encode(raw).decode()
+    for line in (text, "gossamer1." + text, "gossamer1." + packed, "revoke1." + packed):
+        for read in (read_token, read_revocation):
+            with contextlib.suppress(IdentityError):
+                read(line)
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255), st.sampled_from(["c", "v", "i"]))
+def test_a_passport_with_one_byte_changed_is_refused_and_breaks_nothing(
+    place: int, byte: int, part: str
+) -> None:
+    keys = KEYS
+    good = passport(keys, issued(keys), appointed())
+    which = {"c": good.certificate, "v": good.curve, "i": good.issuer}[part]
+    assert which is not None
+    payload = bytearray(which.payload)
+    if payload[place % len(payload)] == byte:
+        return
+    payload[place % len(payload)] = byte
+    changed = Signed(bytes(payload), which.signature)
+    field = {"c": "certificate", "v": "curve", "i": "issuer"}[part]
+    with pytest.raises(GossamerError):
+        TRUST.check(msgspec.structs.replace(good, **{field: changed}), WALL)
