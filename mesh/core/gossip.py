@@ -93,9 +93,7 @@ class Rumour:
 class RumourMill:
     """The news that this node (``me``) still spreads, newest first."""
 
-    def __init__(
-        self, config: GossipConfig, rng: random.Random, store: Store, me: bytes
-    ) -> None:
+    def __init__(self, config: GossipConfig, rng: random.Random, store: Store, me: bytes) -> None:
         self._config = config
         self._rng = rng
         self._store = store

@@ -12,8 +12,8 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     probes it within ``probe_period_s``; the probe fails after ``probe_timeout_min_s`` (a
     half more for a peer never measured) + ``relay_wait_s`` = 1.5 s on a LAN; the accusation
     makes others look for themselves, 1.5 s more, and while they do the suspect has
-    ``suspicion_min_s`` from the first accusation to refute. In all 4 to 5.5 s, and 6.5 to 8 s for one that
-    was not steady; in a mesh of two the same from one's own probes alone.
+    ``suspicion_min_s`` from the first accusation to refute. In all 4 to 5.5 s, and 6.5 to 8 s
+    for one that was not steady; in a mesh of two the same from one's own probes alone.
 
     ``probe_period_s``: each node probes one other in turn per period and, in a mesh of more
     than a few, its neighbour in the order of ids. Twice as often halves the first second of
