@@ -448,7 +448,7 @@ class LlamaEngine:
         """Leave the cores to others that others use."""
         policy = self._policy
         if policy is not None and policy.look(
-            time.monotonic(), self._neighbours.busy_cores, machine.hottest_c
+            time.monotonic(), self._neighbours.busy_cores, machine.cool_c
         ):
             self._context.set_threads(*policy.counts)
 

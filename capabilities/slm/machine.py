@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -9,6 +10,9 @@ from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 UNKNOWN_BYTES = 1 << 62
+BOARD_LIMIT_C = 80.0  # where a Raspberry Pi's firmware begins to lower the clock
+# Kinds of trip points, and how far below them the slowing begins.
+_TRIPS = {"passive": 0.0, "hot": 0.0, "critical": 10.0}
 
 
 def cores() -> int:
@@ -35,11 +39,29 @@ def available_bytes(root: Path = Path("/")) -> int:
     return min(found)
 
 
-def hottest_c(root: Path = Path("/")) -> float:
-    """The highest temperature of the machine's zones in degrees Celsius, 0 if it has none."""
-    zones = sorted((root / "sys/class/thermal").glob("thermal_zone*/temp"))
-    values = [_read(zone).strip() for zone in zones]
-    return max((int(v) / 1000 for v in values if v.lstrip("-").isdecimal()), default=0.0)
+def cool_c(root: Path = Path("/")) -> float:
+    """Degrees Celsius until the machine slows itself down for warmth; infinite where no sensor
+    says.
+
+    Each zone names its limits itself; a board's firmware has one of its own besides.
+    """
+    board = (root / "proc/device-tree/model").exists()
+    left = math.inf
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        now = _degrees(zone / "temp")
+        limits = [BOARD_LIMIT_C] if board else []
+        for kind in zone.glob("trip_point_*_type"):
+            at = _degrees(kind.with_name(kind.name.replace("_type", "_temp")))
+            if at > 0 and (name := _read(kind).strip()) in _TRIPS:
+                limits.append(at - _TRIPS[name])
+        if now > 0 and limits:
+            left = min(left, min(limits) - now)
+    return left
+
+
+def _degrees(path: Path) -> float:
+    text = _read(path).strip()
+    return int(text) / 1000 if text.lstrip("-").isdecimal() else 0.0
 
 
 class Neighbours:

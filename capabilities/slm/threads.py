@@ -15,7 +15,7 @@ LOOK_S = 0.25  # between two looks at the machine; reading takes 30 us
 # A fraction of a core that others may use before it counts as taken.
 SLACK_CORES = 0.35
 CALM_LOOKS = 4  # so many calm looks in a row before a thread comes back
-HOT_C, COOL_C = 80.0, 75.0  # boards slow themselves down from about 80 degrees on
+NEAR_C, FAR_C = 1.0, 6.0  # degrees below the limit at which threads rest, and come back
 WORTH = 1.05  # a thread more must bring this much, or it is left to others
 
 
@@ -53,16 +53,16 @@ class ThreadPolicy:
         allowed = max(1, self._allowed // 2) if self._hot else self._allowed
         return min(self.decode, allowed), allowed
 
-    def look(
-        self, now: float, busy: Callable[[], float], temperature_c: Callable[[], float]
-    ) -> bool:
-        """Look at the machine if it is time to; whether :attr:`counts` changed."""
+    def look(self, now: float, busy: Callable[[], float], cool_c: Callable[[], float]) -> bool:
+        """Look at the machine if it is time to; whether :attr:`counts` changed.
+
+        ``busy``: cores that others use. ``cool_c``: degrees left until the machine slows down.
+        """
         if now < self._next:
             return False
         before, self._next = self.counts, now + LOOK_S
         wanted = max(1, min(self.cores, math.floor(self.cores - busy() + SLACK_CORES)))
-        degrees = temperature_c()
-        self._hot = degrees >= (COOL_C if self._hot else HOT_C)
+        self._hot = cool_c() <= (FAR_C if self._hot else NEAR_C)
         if wanted < self._allowed:
             self._allowed, self._calm = wanted, 0
         elif wanted > self._allowed:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from capabilities.messages import Generate, Message
+from capabilities.messages import Done, Generate, Message
 from capabilities.slm import llama
+from capabilities.slm.cache import MAX_SEATS
 from tests.capabilities.slm.driving import Drive
 
 LONG = "You are an assistant who answers briefly and in plain words. " * 2
@@ -136,3 +138,35 @@ def test_a_model_that_cannot_share_cells_keeps_nothing(
 ) -> None:
     monkeypatch.setattr(llama.Model, "keeps_every_token", False)
     assert spare(drive, random_model, LONG, LONG)[1] == 0
+
+
+def test_whatever_comes_and_goes_no_cell_is_lost(
+    drive: Drive, random_model: Path, agree: Callable[[object, object], None]
+) -> None:
+    rng = random.Random(3)
+    it = drive(random_model, slots=3, context_tokens=320, prefix_tokens=200, batch_tokens=32)
+    starts = [LONG[:60], LONG[:90], "abc " * 10]
+    asked: dict[int, str] = {}
+    for key in range(1, 41):
+        asked[key] = rng.choice(starts) + rng.choice("xyz") * rng.randint(0, 40)
+        it.submit(
+            key, asked[key], max_tokens=rng.randint(1, 20), isolation=rng.choice("ab"), logprobs=2
+        )
+        for _ in range(rng.randint(0, 12)):
+            it.step()
+        if rng.random() < 0.3:
+            it.cancel(rng.randint(1, key))
+    it.run()
+    whole = [k for k in asked if it.events(k) and isinstance(it.events(k)[-1], Done)]
+    assert len(whole) > 20  # the others were cancelled
+    for key in whole[::4]:
+        fresh = drive(random_model, prefix_tokens=0)
+        fresh.submit(1, asked[key], max_tokens=20, logprobs=2)
+        fresh.run()
+        agree(it.events(key), fresh.events(1))
+    assert it.engine._batcher.used == 0
+    it.engine._cache.free(10**6)
+    assert it.engine._cache.tokens == 0
+    memory = it.engine._context._memory
+    ends = [llama.lib.llama_memory_seq_pos_max(memory, seq) for seq in range(3 + MAX_SEATS)]
+    assert set(ends) == {-1}

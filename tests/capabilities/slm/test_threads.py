@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from capabilities.slm import machine
@@ -13,14 +14,14 @@ class World:
 
     def __init__(self, cores: int, decode: int) -> None:
         self.busy = 0.0
-        self.degrees = 40.0
+        self.cool = 40.0
         self.now = 0.0
         self.policy = ThreadPolicy(cores, decode)
 
     def looks(self, count: int) -> tuple[int, int]:
         for _ in range(count):
             self.now += LOOK_S
-            self.policy.look(self.now, lambda: self.busy, lambda: self.degrees)
+            self.policy.look(self.now, lambda: self.busy, lambda: self.cool)
         return self.policy.counts
 
 
@@ -45,11 +46,11 @@ def test_one_thread_is_left_however_busy_the_machine_is() -> None:
 
 def test_a_hot_board_computes_with_half_its_threads_until_it_is_cool() -> None:
     it = World(4, 4)
-    it.degrees = 81.0
+    it.cool = 0.5
     assert it.looks(1) == (2, 2)
-    it.degrees = 77.0
+    it.cool = 3.0
     assert it.looks(3) == (2, 2)
-    it.degrees = 60.0
+    it.cool = 20.0
     assert it.looks(1) == (4, 4)
 
 
@@ -57,7 +58,7 @@ def test_the_machine_is_not_looked_at_in_every_step() -> None:
     it = World(2, 2)
     it.looks(1)
     it.busy = 2.0
-    assert not it.policy.look(it.now + LOOK_S / 2, lambda: 2.0, lambda: 0.0)
+    assert not it.policy.look(it.now + LOOK_S / 2, lambda: 2.0, lambda: 50.0)
 
 
 def test_a_thread_that_brings_little_is_left_to_others() -> None:
@@ -99,10 +100,17 @@ def test_neighbours_are_all_others_and_not_oneself(tmp_path: Path) -> None:
     assert it.busy_cores() == 0.0
 
 
-def test_the_hottest_zone_counts(tmp_path: Path) -> None:
-    assert machine.hottest_c(tmp_path) == 0
-    for index, text in enumerate(("41000", "83500", "none")):
+def test_warmth_is_measured_against_the_limits_that_each_zone_names(tmp_path: Path) -> None:
+    assert machine.cool_c(tmp_path) == math.inf
+    for index, (now, kind, limit) in enumerate(
+        (("41000", "passive", "85000"), ("83500", "critical", "105000"), ("none", "hot", "x"))
+    ):
         zone = tmp_path / f"sys/class/thermal/thermal_zone{index}"
         zone.mkdir(parents=True)
-        (zone / "temp").write_text(text)
-    assert machine.hottest_c(tmp_path) == 83.5
+        (zone / "temp").write_text(now)
+        (zone / "trip_point_0_type").write_text(kind + "\n")
+        (zone / "trip_point_0_temp").write_text(limit)
+    assert machine.cool_c(tmp_path) == 11.5
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi 5")
+    assert machine.cool_c(tmp_path) == -3.5
