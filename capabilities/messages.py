@@ -15,11 +15,22 @@ from mesh.core.errors import WireError
 MAX_PROMPT_CHARS = 64 * 1024  # a prompt above this is refused before a model sees it
 
 
-class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation; ``role`` is system, user or assistant."""
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model asks for; ``arguments`` is JSON text. It is a wish, never an order (law 3)."""
+
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One turn of a conversation; ``role`` is system, user, assistant or tool.
+
+    ``tool_calls`` is what an assistant's turn asked for; a tool's turn is the answer to it.
+    """
 
     role: str
     content: str
+    tool_calls: list[ToolCall] = []
 
 
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,13 +39,6 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str = ""
     parameters: str = "{}"
-
-
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model asks for; ``arguments`` is JSON text. It is a wish, never an order (law 3)."""
-
-    name: str
-    arguments: str
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

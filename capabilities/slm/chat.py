@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from capabilities.messages import Message
 from capabilities.slm.errors import BadRequest, Unsupported
+from capabilities.slm.tools import arguments_of
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -65,7 +66,7 @@ class ChatPrompt:
             raise BadRequest(f"an unknown role {strange[0][:40]!r}", hint=f"use {', '.join(ROLES)}")
         if tools and not _TOOLS.search(self._source):
             raise Unsupported("this model's chat template knows no tools")
-        turns = [{"role": m.role, "content": self._defuse(m.content)} for m in messages]
+        turns = [self._turn(message) for message in messages]
         if not self._source:
             return _plain(turns)
         from jinja2 import TemplateError
@@ -88,6 +89,21 @@ class ChatPrompt:
             raise BadRequest(f"the prompt has {len(text)} characters", hint="shorten it")
         return text
 
+    def _turn(self, message: Message) -> dict[str, Any]:
+        turn: dict[str, Any] = {"role": message.role, "content": self._defuse(message.content)}
+        if message.tool_calls:
+            turn["tool_calls"] = [
+                {
+                    "type": "function",
+                    "function": {
+                        "name": self._defuse(call.name),
+                        "arguments": self._clean(arguments_of(call)),
+                    },
+                }
+                for call in message.tool_calls
+            ]
+        return turn
+
     def _clean(self, value: Any) -> Any:
         """Text within tools forges no control token either."""
         if isinstance(value, str):
@@ -97,10 +113,10 @@ class ChatPrompt:
         return [self._clean(one) for one in value] if isinstance(value, list) else value
 
 
-def _plain(turns: list[dict[str, str]]) -> str:
+def _plain(turns: list[dict[str, Any]]) -> str:
     """For a model without a template: it continues a text."""
     if len(turns) == 1:
-        return turns[0]["content"]
+        return str(turns[0]["content"])
     return "".join(f"{turn['role']}: {turn['content']}\n" for turn in turns) + "assistant:"
 
 

@@ -47,7 +47,11 @@ def internal(error: Exception) -> ModelError:
 
 def check(request: Generate) -> None:
     """Refuse what no engine can do; raises BadRequest or Unsupported."""
-    if sum(len(message.content) for message in request.messages) > MAX_PROMPT_CHARS:
+    written = sum(
+        len(message.content) + sum(len(call.arguments) for call in message.tool_calls)
+        for message in request.messages
+    )
+    if written > MAX_PROMPT_CHARS:
         raise BadRequest(f"the messages exceed {MAX_PROMPT_CHARS} characters", hint="shorten them")
     if request.max_tokens < 1:
         raise BadRequest("max_tokens must be at least 1")

@@ -9,7 +9,7 @@ Format: GBNF as llama.cpp's grammars/README.md describes it, without token refer
 from __future__ import annotations
 
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 
 from capabilities.slm.errors import BadRequest
@@ -18,6 +18,7 @@ MAX_CHARS = 64 * 1024  # reading takes time in proportion
 MAX_DEPTH = 32  # of brackets; native code recurses once for each
 MAX_ELEMENTS = 20_000  # after repetitions are copied out: native memory and time per token
 MAX_REPEAT = 2_000  # llama.cpp's own limit
+MAX_PASSES = 40  # over all rules, until nothing new is learnt: each may take 10 ms
 
 _NAME = frozenset(string.ascii_letters + string.digits + "-")
 _ESCAPES = {"x": 2, "u": 4, "U": 8}
@@ -41,6 +42,7 @@ class Item:
 
 
 Rules = dict[str, list[list[Item]]]
+Test = Callable[[list[list[Item]], Set[str]], bool]
 
 
 def check(text: str) -> Rules:
@@ -257,7 +259,7 @@ def _once(item: Item) -> Item:
     return Item(item.chars, item.rule, item.body)
 
 
-def _may_be_empty(rule: list[list[Item]], known: frozenset[str]) -> bool:
+def _may_be_empty(rule: list[list[Item]], known: Set[str]) -> bool:
     def skips(item: Item) -> bool:
         if item.least == 0:
             return True
@@ -268,7 +270,7 @@ def _may_be_empty(rule: list[list[Item]], known: frozenset[str]) -> bool:
     return any(all(skips(item) for item in sequence) for sequence in rule)
 
 
-def _ends(rule: list[list[Item]], known: frozenset[str]) -> bool:
+def _ends(rule: list[list[Item]], known: Set[str]) -> bool:
     def ends(item: Item) -> bool:
         if item.least == 0 or not (item.body or item.rule):
             return True
@@ -277,18 +279,20 @@ def _ends(rule: list[list[Item]], known: frozenset[str]) -> bool:
     return any(all(ends(item) for item in sequence) for sequence in rule)
 
 
-def _holding(rules: Rules, test: object) -> frozenset[str]:
+def _holding(rules: Rules, test: Test) -> frozenset[str]:
     """The rules for which ``test`` holds, given that it holds for those found before."""
-    assert callable(test)
-    known: frozenset[str] = frozenset()
-    while True:
-        more = frozenset(name for name, rule in rules.items() if test(rule, known))
-        if more == known:
-            return known
-        known = more
+    known: set[str] = set()
+    order = list(rules)
+    for _ in range(MAX_PASSES):
+        before = len(known)
+        order.reverse()  # rules lean on those above or on those below, as a rule
+        known.update(name for name in order if name not in known and test(rules[name], known))
+        if len(known) == before:
+            return frozenset(known)
+    raise BadRequest("the rules of the grammar lean on each other too deeply", hint="simplify it")
 
 
-def _first(rule: list[list[Item]], empty: frozenset[str]) -> Iterator[str]:
+def _first(rule: list[list[Item]], empty: Set[str]) -> Iterator[str]:
     """The rules that may stand at the very beginning of a rule."""
     for sequence in rule:
         for item in sequence:
@@ -299,16 +303,23 @@ def _first(rule: list[list[Item]], empty: frozenset[str]) -> Iterator[str]:
                 break
 
 
-def _refuse_left_recursion(rules: Rules, empty: frozenset[str]) -> None:
+def _refuse_left_recursion(rules: Rules, empty: Set[str]) -> None:
     edges = {name: set(_first(rule, empty)) for name, rule in rules.items()}
-    clear: set[str] = set()
-    while True:  # a rule is clear when all that it may begin with are
-        more = {name for name, first in edges.items() if first <= clear}
-        if more == clear:
-            break
-        clear = more
-    if stuck := sorted(set(rules) - clear):
-        raise BadRequest(
-            f"rule {stuck[0]} of the grammar begins with itself",
-            hint="let each rule begin with a character before it repeats",
-        )
+    state: dict[str, bool] = {}  # True while it is open: on the way from the root to here
+    for start in rules:
+        way = [(start, iter(edges[start]))] if start not in state else []
+        state.setdefault(start, True)
+        while way:
+            name, rest = way[-1]
+            following = next(rest, None)
+            if following is None:
+                state[name] = False
+                way.pop()
+            elif following not in state:
+                state[following] = True
+                way.append((following, iter(edges[following])))
+            elif state[following]:
+                raise BadRequest(
+                    f"rule {following} of the grammar begins with itself",
+                    hint="let each rule begin with a character before it repeats",
+                )

@@ -16,8 +16,13 @@ def grammar_of(request: Generate) -> str:
     if request.json_schema:
         return _from_schema(request.json_schema)
     if request.grammar:
-        gbnf.check(request.grammar)
+        _check(request.grammar)
     return request.grammar
+
+
+@lru_cache(maxsize=32)
+def _check(text: str) -> None:
+    gbnf.check(text)
 
 
 @lru_cache(maxsize=32)

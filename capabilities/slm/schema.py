@@ -79,6 +79,7 @@ class _Maker:
     def __init__(self, schema: Any) -> None:
         self._whole = schema
         self._rules: dict[str, str] = {}
+        self._names: dict[str, str] = {}  # of bodies
         self._refs: dict[str, str] = {}
         self._count = 0
 
@@ -89,12 +90,10 @@ class _Maker:
 
     def _add(self, body: str) -> str:
         """A rule of its own, so that what it stands in stays short; equal rules are one."""
-        name = f"r{len(self._rules)}"
-        for known, other in self._rules.items():
-            if other == body:
-                return known
-        self._rules[name] = body
-        return name
+        if body not in self._names:
+            self._names[body] = name = f"r{len(self._rules)}"
+            self._rules[name] = body
+        return self._names[body]
 
     def _make(self, schema: Any, depth: int) -> str:
         """An expression, safe to stand in a sequence."""

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from capabilities.messages import Delta, Event, Tool, ToolCall
 from capabilities.slm.errors import BadRequest
@@ -47,6 +48,17 @@ def for_template(tools: Sequence[Tool]) -> list[dict[str, object]]:
         function = {"name": tool.name, "description": tool.description, "parameters": parameters}
         made.append({"type": "function", "function": function})
     return made
+
+
+def arguments_of(call: ToolCall) -> dict[str, Any]:
+    """The arguments of a call that stands in a conversation; raises BadRequest."""
+    try:
+        arguments = json.loads(call.arguments)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict) or not _NAME.fullmatch(call.name):
+        raise BadRequest(f"a call of tool {call.name[:80]!r} has arguments that are no JSON object")
+    return arguments
 
 
 @dataclass(slots=True)

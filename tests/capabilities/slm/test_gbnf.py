@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 
 import pytest
 from hypothesis import given
@@ -67,6 +68,20 @@ def test_a_grammar_that_would_harm_is_refused_with_its_reason(grammar: str, word
 def test_a_wrong_line_is_named() -> None:
     with pytest.raises(BadRequest, match="line 3"):
         gbnf.check('root ::= a\na ::= "x"\nb := "y"')
+
+
+def test_rules_that_lean_on_each_other_without_end_are_refused_soon() -> None:
+    chain = [f"r{i} ::= r{i + 1}" for i in range(2000)]
+    random.Random(1).shuffle(chain)
+    with pytest.raises(BadRequest, match="too deeply"):
+        gbnf.check("\n".join(["root ::= r0", *chain, 'r2000 ::= ""']))
+
+
+def test_a_long_chain_of_rules_in_order_passes() -> None:
+    chain = "\n".join(f'r{i} ::= "a" | r{i + 1} "b"' for i in range(1500))
+    gbnf.check(f'root ::= r0\n{chain}\nr1500 ::= "c"')
+    with pytest.raises(BadRequest, match="itself"):
+        gbnf.check(f'root ::= r0\n{chain}\nr1500 ::= r7 "c"')
 
 
 @given(st.text(alphabet='rot:=abx"[](){}|*+?\\., \n0129#^-<', max_size=80))

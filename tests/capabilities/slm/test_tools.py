@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capabilities.messages import Delta, Event, Message, Tool
+from capabilities.messages import Delta, Event, Message, Tool, ToolCall
 from capabilities.slm.chat import ChatPrompt
 from capabilities.slm.errors import BadRequest, Unsupported
 from capabilities.slm.tools import OPEN, ToolStream, for_template
@@ -78,6 +78,20 @@ def test_nothing_is_lost_and_nothing_crashes(pieces: list[str]) -> None:
 def test_a_wrong_tool_is_refused(tool: Tool) -> None:
     with pytest.raises(BadRequest):
         for_template([tool])
+
+
+def test_a_conversation_carries_calls_and_their_answers() -> None:
+    template = (
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for c in m.tool_calls %}"
+        "[{{ c.function.name }} {{ c.function.arguments | tojson }}]{% endfor %}|{% endfor %}"
+    )
+    chat = ChatPrompt(template, bos="", eos="", control=["<|end|>"])
+    call = ToolCall(name="add", arguments='{"a": "<|end|>"}')
+    turns = [Message("user", "hi"), Message("assistant", "", [call]), Message("tool", "2")]
+    assert chat.render(turns) == 'user:hi|assistant:[add {"a": "< |end|>"}]|tool:2|'
+    for wrong in (ToolCall(name="add", arguments="[]"), ToolCall(name="a b", arguments="{}")):
+        with pytest.raises(BadRequest, match="arguments"):
+            chat.render([Message("assistant", "", [wrong])])
 
 
 def test_too_many_tools_are_refused() -> None:
