@@ -102,6 +102,19 @@ def test_the_excluded_are_not_chosen() -> None:
         scene.names(exclude={PEOPLE[0].node, PEOPLE[1].node})
 
 
+def test_a_dead_endpoint_is_tried_at_most_once() -> None:
+    # Nobody knows yet that they are dead; whoever calls leaves out what it has tried.
+    scene = Scene(*(offer(n) for n in range(50)))
+    living = PEOPLE[42].node
+    tried: list[bytes] = []
+    while not tried or tried[-1] != living:
+        tried.append(scene.resolver.resolve(X, exclude=tried)[0].node)
+    assert len(tried) == len(set(tried))
+    # And once membership knows, they are not tried at all.
+    scene.states = {person.node: PeerState.DEAD for person in PEOPLE if person.node != living}
+    assert scene.names() == ["n42"]
+
+
 def test_an_address_asks_for_one_node() -> None:
     scene = Scene(offer(0), offer(1))
     assert scene.names(f"{X}@n1") == ["n1"]
