@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from agents.port import Offer, Task
-from mesh.core.access import Operation
+from mesh.core.access import CLOUD, Operation
 from mesh.core.errors import DeadlineExceeded
 from mesh.core.events import PeerState
 from mesh.core.records import ServedName
@@ -82,8 +82,9 @@ class NodePort:
 
     def _allowed(self, name: str) -> bool:
         # The callee decides who may ask; a rule here hides a name from what this node uses.
-        rule = self._node.policy.first(self._node.me, name, Operation.RESOLVE)
-        return rule is None or rule.allow
+        needed = (Operation.RESOLVE, Operation.ESCALATE) if name == CLOUD else (Operation.RESOLVE,)
+        rules = [self._node.policy.first(self._node.me, name, operation) for operation in needed]
+        return all(rule is None or rule.allow for rule in rules)
 
     def _shares_group(self, offer: Offer, task: Task) -> bool:
         member = self._node.core.member(offer.node)

@@ -36,6 +36,16 @@ OPERATION_OF = {
 }
 
 
+CLOUD = "computation.gpt/cloud"
+
+
+def operations_on(name: str, op: Op) -> tuple[Operation, ...]:
+    """Everything that a call needs to be allowed: asking the cloud is also an escalation,
+    whichever node pays for it."""
+    asked = OPERATION_OF[op]
+    return (asked, Operation.ESCALATE) if name == CLOUD else (asked,)
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of policy. Empty ``groups`` and ``nodes`` mean everybody; ``ops`` all of them."""
 

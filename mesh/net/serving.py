@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from mesh.core.access import OPERATION_OF, Policy, check_reach
+from mesh.core.access import Policy, check_reach, operations_on
 from mesh.core.clock import Now
 from mesh.core.delegation import check_origin
 from mesh.core.errors import AccessDenied, DeadlineExceeded, NoSuchName, Rejected, WireError
@@ -48,14 +48,13 @@ class Serving:
         if wall > sender.not_after:
             raise AccessDenied(f"the certificate of {sender.name} has expired")
         name = check_name(event.name)
-        operation = OPERATION_OF[event.op]
-        self.policy.require(sender, name, operation, own=False)
         header = event.header
         origin = self._core().member(header.caller)
         origin = check_origin(header, sender, origin, self._trust, wall)
-        if origin is not sender:
-            # A delegate lends nobody its own rights: the task's origin needs them as well.
-            self.policy.require(origin, name, operation, own=False)
+        # A delegate lends nobody its own rights: the task's origin needs them as well.
+        for member in {sender.node: sender, origin.node: origin}.values():
+            for operation in operations_on(name, event.op):
+                self.policy.require(member, name, operation, own=False)
         check_reach(header, self._core().identity.member, own=False)
         service = self.services.get(name)
         if service is None:

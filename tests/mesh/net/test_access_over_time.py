@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mesh.core.access import Policy, Rule
+from mesh.core.access import CLOUD, Operation, Policy, Rule
 from mesh.core.delegation import on_behalf
 from mesh.core.errors import AccessDenied
 from mesh.core.wire import CallHeader, Op, Reach
@@ -129,5 +129,29 @@ def test_a_running_stream_ends_when_the_rules_no_longer_allow_it(tmp_path: Path)
             await until(lambda: echo.active == 1, "the other stream goes on")
             assert host.calls.counters["ended_no_longer_allowed"] == 1
             await other.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(scenario())
+
+
+def test_asking_the_cloud_of_another_node_is_an_escalation_and_has_a_rule_of_its_own(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with fabric(tmp_path) as mesh:
+            rules = [
+                Rule(allow=True, names=CLOUD, nodes=("guest",), ops=(Operation.ESCALATE,)),
+                Rule(allow=False, names=CLOUD, ops=(Operation.ESCALATE,)),
+            ]
+            host = await mesh.node("host", policy=Policy(rules))
+            offer(host, Echo(), CLOUD, WORK)
+            guest, other = await mesh.node("guest", host), await mesh.node("other", host)
+            await until(lambda: knows(guest, host, CLOUD) and knows(other, host), "they meet")
+            may = guest.call(host.me.node, CLOUD, b"a", header(guest))
+            assert [m async for m in may] == [b"a"]
+            with pytest.raises(AccessDenied, match="other may not escalate"):
+                async for _ in other.call(host.me.node, CLOUD, b"a", header(other)):
+                    pass
+            work = other.call(host.me.node, WORK, b"a", header(other))
+            assert [m async for m in work] == [b"a"]
 
     asyncio.run(scenario())
