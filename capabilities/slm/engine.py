@@ -38,6 +38,10 @@ class Engine(Protocol):
     def load(self) -> tuple[int, int, int]:
         """Steps done, requests running, requests waiting."""
 
+    @property
+    def gauges(self) -> tuple[int, int, int]:
+        """Prompt tokens kept for reuse, tokens of them evicted, threads of a decode step."""
+
 
 def internal(error: Exception) -> ModelError:
     """A bug of ours, or memory that ran out: one request fails, stderr keeps the traceback."""

@@ -66,6 +66,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     running: int = 0
     waiting: int = 0
     rss_bytes: int = 0
+    kept_tokens: int = 0  # of prompts, for reuse
+    evicted_tokens: int = 0  # that had to go, since the worker began
+    threads: int = 0  # of a decode step, as it follows the machine
     unreadable: int = 0  # messages of the worker that were no messages, ignored
 
     @property
@@ -135,6 +138,9 @@ class ModelHost:
             steps=pulse.steps,
             running=pulse.running,
             waiting=pulse.waiting,
+            kept_tokens=pulse.kept_tokens,
+            evicted_tokens=pulse.evicted_tokens,
+            threads=pulse.threads,
             unreadable=worker.unreadable if worker else 0,
             rss_bytes=pulse.rss_bytes or (self._ready.rss_bytes if self._ready else 0),
         )

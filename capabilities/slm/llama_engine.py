@@ -150,6 +150,12 @@ class LlamaEngine:
         """Steps done, requests running, requests waiting."""
         return self._steps, self._batcher.running, self._batcher.waiting + self._embedder.waiting
 
+    @property
+    def gauges(self) -> tuple[int, int, int]:
+        """Prompt tokens kept for reuse, tokens of them evicted, threads of a decode step."""
+        threads = self._policy.counts[0] if self._policy else self._threads
+        return self._cache.tokens, self._cache.evicted, threads
+
     def close(self) -> None:
         """Free all native memory."""
         for run in self._runs.values():

@@ -87,6 +87,11 @@ class PacedEngine:
         """Steps done, requests running, requests waiting."""
         return self._steps, self._batcher.running, self._batcher.waiting
 
+    @property
+    def gauges(self) -> tuple[int, int, int]:
+        """It keeps no prompts and computes with no threads."""
+        return 0, 0, 0
+
     def handle(self, command: protocol.AnyCommand, emit: Emit) -> None:
         """Take a request or a cancellation."""
         if isinstance(command, protocol.Cancel):

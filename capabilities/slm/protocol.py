@@ -331,13 +331,19 @@ class Failed(Reply, frozen=True, kw_only=True, tag="failed"):
 
 
 class Pong(Reply, frozen=True, kw_only=True, tag="pong"):
-    """The worker's pulse: ``steps`` decoded since its start, requests running and waiting."""
+    """The worker's pulse: ``steps`` decoded since its start, requests running and waiting.
+
+    ``kept_tokens`` of prompts are kept for reuse; ``evicted_tokens`` had to go since the start.
+    """
 
     nonce: int
     steps: int = 0
     running: int = 0
     waiting: int = 0
     rss_bytes: int = 0
+    kept_tokens: int = 0
+    evicted_tokens: int = 0
+    threads: int = 0
 
 
 AnyCommand = (

@@ -115,12 +115,16 @@ class Link:
             return
         if isinstance(command, protocol.Ping):
             steps, running, waiting = self.engine.load if self.engine else (0, 0, 0)
+            kept, evicted, threads = self.engine.gauges if self.engine else (0, 0, 0)
             pong = protocol.Pong(
                 nonce=command.nonce,
                 steps=steps,
                 running=running,
                 waiting=waiting,
                 rss_bytes=rss_bytes(),
+                kept_tokens=kept,
+                evicted_tokens=evicted,
+                threads=threads,
             )
             self.send([pong])
         elif isinstance(command, protocol.Shutdown):

@@ -177,6 +177,10 @@ def test_a_real_model_stays_small(peer: Peer, spoken: Path) -> None:
     while not hasattr(events[-1], "finish"):
         events += peer.expect(protocol.Output).events
     assert events[-1].text == "naïve ok!"
+    peer.send(protocol.Ping(nonce=3))
+    pong = peer.expect(protocol.Pong)
+    assert pong.kept_tokens > 0
+    assert pong.threads >= 1
 
 
 def test_the_log_gives_the_reason_and_not_its_consequence() -> None:
