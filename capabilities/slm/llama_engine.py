@@ -32,6 +32,10 @@ from mesh.core.errors import DeadlineExceeded, GossamerError, ModelError, Reject
 from mesh.core.records import ModelInfo
 
 DEFAULT_CONTEXT = 4096
+# While others generate, a step takes no more of prompts than this time computes: on a slow board
+# a fixed number of tokens would keep everybody waiting for seconds.
+CHUNK_S = 1.0
+LEAST_CHUNK = 8  # tokens; fewer would spend the step on reading the weights
 LONGEST_TOKEN_CHARS = 64  # words of text stay far below; only runs of spaces come near
 
 
@@ -127,6 +131,9 @@ class LlamaEngine:
         self._policy: ThreadPolicy | None = None
         rates = self._trial()
         self._shift = rates.shift
+        if rates.prefill:
+            slow = max(LEAST_CHUNK, int(rates.prefill * CHUNK_S))
+            self._batcher.chunk = min(settings.prefill_chunk, slow)
         features = ["embed", "tokenize"]
         if self._generates:
             features += ["generate", "grammar", "adapters", "state"]

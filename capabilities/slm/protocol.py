@@ -78,7 +78,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # The most tokens of one decode step; a longer step is more efficient and later to cancel.
     batch_tokens: int = 256
     # The most prompt tokens of one step while others are generating. Smaller keeps their
-    # tokens coming evenly, larger brings the newcomer's first token sooner.
+    # tokens coming evenly, larger brings the newcomer's first token sooner. On a slow machine it
+    # is at most what a second computes.
     prefill_chunk: int = 64
     # Cells that may keep prompts computed before. -1: half the context, less for tiny models.
     # More spares more prefill; each kept token makes every step a little longer, since

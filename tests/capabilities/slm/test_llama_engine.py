@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from capabilities.messages import Delta, Generate, Message, Tool
-from capabilities.slm import llama, protocol
+from capabilities.slm import llama, protocol, trial
 from capabilities.slm.prefixes import shared_prefix
 from tests.capabilities.slm.driving import Drive
 
@@ -318,3 +318,12 @@ def test_embeddings_are_unit_rows_that_depend_on_the_text(drive: Drive, random_m
 def test_shared_prefix_counts_equal_tokens_from_the_start() -> None:
     assert shared_prefix([1, 2, 3], [1, 2, 4, 3]) == 2
     assert shared_prefix([], [1]) == 0
+
+
+def test_on_a_slow_machine_prompts_go_in_by_smaller_pieces(
+    drive: Drive, random_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert drive(random_model).engine._batcher.chunk == 64
+    slow = trial.Trial(prefill=20.0, decode=2.0)
+    monkeypatch.setattr(trial, "generate", lambda *_, **__: slow)
+    assert drive(random_model).engine._batcher.chunk == 20
