@@ -25,6 +25,7 @@ from capabilities.base import Capability
 from mesh.core.announcing import Vitals
 from mesh.core.errors import GossamerError
 from mesh.core.wire import Load
+from mesh.net.auditing import Auditor
 from mesh.net.calls import Service
 from mesh.net.node import MeshNode, NodeConfig
 from mesh.net.statedir import StateDir
@@ -46,6 +47,7 @@ class Agent:
         self._ready: list[Capability] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._control: ControlServer | None = None
+        self._auditor: Auditor | None = None
         self.stop_requested = asyncio.Event()
         self.ready = asyncio.Event()
 
@@ -84,6 +86,8 @@ class Agent:
             load=self.load,
         )
         await self.node.start()
+        self._auditor = Auditor(self.node)
+        await self._auditor.start()
         self.port = NodePort(self.node)
         self.orchestrator = Orchestrator(
             self.port,
@@ -136,6 +140,8 @@ class Agent:
         await asyncio.gather(*(c.stop() for c in capabilities), return_exceptions=True)
         if hasattr(self, "node"):
             await self.node.stop()
+        if self._auditor is not None:
+            await self._auditor.stop()
         if self._state is not None:
             self._state.close()
             self._state = None

@@ -130,7 +130,9 @@ class Calls:
         now: Callable[[], Now],
         check: Callable[[Incoming], tuple[Member, Service]],
         load_seen: Callable[[LoadSeen], None],
+        refused: Callable[[str], None] = log.warning,
     ) -> None:
+        self._refused = refused
         self._streams = streams
         self._emit = emit
         self._now = now
@@ -209,7 +211,7 @@ class Calls:
             member, service = self._check(event)
         except GossamerError as error:
             self.counters[f"refused_{error.code}"] += 1
-            log.warning("refused a call of %s: %s", event.name[:80], error.sentence())
+            self._refused(f"refused a call of {event.name[:80]}: {error.sentence()}")
             self._emit(callee.reject(event.peer, event.stream, error.code, error.sentence()))
             return
         call = IncomingCall(member, event.header, event.name, event.op, event.body, event.deadline)
@@ -240,7 +242,7 @@ class Calls:
                 self._check(event)
             except GossamerError as error:
                 self.counters["ended_no_longer_allowed"] += 1
-                log.warning("ended a stream of %s: %s", event.name[:80], error.sentence())
+                self._refused(f"ended a stream of {event.name[:80]}: {error.sentence()}")
                 self._emit(self._streams.callee.fail(*key, error.code, error.sentence()))
                 self._serving.pop(key, None)
                 if (task := self._tasks.get(key)) is not None:

@@ -95,7 +95,7 @@ class MeshNode:
             self.now,
         )
         self.counters: Counter[str] = Counter()
-        self._told = Troubles()
+        self.told = Troubles()
         self._load = load
         self._offered: Offered | None = None
         self._loads: dict[bytes, tuple[Load, float]] = {}
@@ -123,7 +123,8 @@ class MeshNode:
             incarnation=self.incarnation,
             streams=self.streams,
         )
-        self.calls = Calls(self.streams, self.emit, self.now, self.serving.check, self._load_seen)
+        check, seen = self.serving.check, self._load_seen
+        self.calls = Calls(self.streams, self.emit, self.now, check, seen, self.on_trouble)
         self.trust = self.core.trust  # from now on it knows who was revoked
         self.standing = Standing(self)
         self.context = zmq.Context()
@@ -150,7 +151,6 @@ class MeshNode:
 
     def _bind(self) -> None:
         config = self.config
-
         bound = config.host if config.dialable else "127.0.0.1"
 
         def at(port: int) -> str:
@@ -357,12 +357,12 @@ class MeshNode:
     def on_trouble(self, sentence: str) -> None:
         """One line for people, not repeated in a flood."""
         self.counters["troubles"] += 1
-        self._told.tell(sentence, self.now().mono)
+        self.told.tell(sentence, self.now().mono)
 
     @property
     def troubles(self) -> list[str]:
         """The latest lines, oldest first."""
-        return self._told.lines
+        return self.told.lines
 
     def silent_s(self, node: bytes) -> float:
         """Seconds since the node was last heard itself, -1 for never."""

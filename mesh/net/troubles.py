@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 log = logging.getLogger("gossamer.mesh")
 
@@ -15,6 +16,7 @@ class Troubles:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.listeners: list[Callable[[str], None]] = []
         self._seen: dict[str, float] = {}
 
     def tell(self, sentence: str, at: float) -> None:
@@ -27,3 +29,5 @@ class Troubles:
         self.lines.append(sentence)
         del self.lines[:-KEPT]
         log.warning("%s", sentence)
+        for listener in self.listeners:
+            listener(sentence)
