@@ -98,6 +98,8 @@ class RumourMill:
         self._rng = rng
         self._store = store
         self._me = me
+        self._ring = [me]  # all ids in their order, and who was present then
+        self._ring_of: list[bytes] = []
         self._rumours: OrderedDict[Key, Rumour] = OrderedDict()
         self._by_payload: dict[bytes, Rumour] = {}
         self._serial = 0
@@ -122,11 +124,12 @@ class RumourMill:
         self._rumours[key] = rumour
         self._by_payload[signed.payload] = rumour
 
-    def known_to(self, payload: bytes, node: bytes) -> None:
-        """This peer has it: it sent it."""
+    def known_to(self, payload: bytes, node: bytes) -> bool:
+        """This peer has it: it sent it. Whether this node is telling it too."""
         rumour = self._by_payload.get(payload)
         if rumour is not None:
             rumour.known.add(node)
+        return rumour is not None
 
     def announced_by(self, node: bytes, entry: DigestEntry) -> None:
         """This peer announced a version: if it is the one spread here, it has it."""
@@ -185,10 +188,12 @@ class RumourMill:
         many rounds again; it still fills in for whoever is lost or unknown.
         """
         subject, _, accuser = rumour.key
-        origin = accuser or subject
-        ring = sorted({*present, origin, self._me})
+        if self._ring_of != present:  # sorting a thousand costs as much as the rest of a round
+            self._ring_of = list(present)
+            self._ring = sorted([*present, self._me])
+        ring = self._ring
         base = self._config.fanout + 1
-        start = bisect.bisect_left(ring, origin)
+        start = bisect.bisect_left(ring, accuser or subject)
         number = (bisect.bisect_left(ring, self._me) - start) % len(ring)
         step = base**rumour.rounds
         while step <= number * base**rumour.rounds:

@@ -89,6 +89,8 @@ class Hearing:
 
     def statement(self, sender: bytes, signed: Signed, now: Now) -> list[Send]:
         """One statement; probes that it gives reason for."""
+        if self._mill.known_to(signed.payload, sender):
+            return []  # verified before, and being told on
         try:
             said = read_statement(signed)
             new, out = self._membership.hear(signed, said, now)
