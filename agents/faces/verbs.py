@@ -80,7 +80,9 @@ class Verbs:
             "groups": list(node.me.groups),
             "seed": node.seed,
             **node.standing.describe(),
-            "endpoints": msgspec.to_builtins(node.endpoints),
+            "endpoints": {
+                lane: getattr(node.endpoints, lane) for lane in ("control", "bulk", "admission")
+            },
             "dialable": _dialable(node.finder.reach.verdict),
             "reach": node.finder.reach.why,
             "uptime_s": round(time.monotonic() - agent.started_at, 1),
