@@ -91,9 +91,19 @@ def general_figures(model: Greedy, options: Options) -> tuple[dict[str, Any], li
     count = QUICK_QUESTIONS if options.quick else QUESTIONS
     examples, right, raw = evaluate(model, general.held_out_example, count, options.seed)
     by_category = shares(examples, right, lambda e: e.category)
+    # Handed to the expert, in whichever words.
+    declined = shares(
+        [e for e in examples if e.category == general.CALCULATION],
+        [
+            sample["answer"] in general.expert_answers()
+            for e, sample in zip(examples, raw, strict=True)
+            if e.category == general.CALCULATION
+        ],
+        lambda e: e.category,
+    )
     figures = {
         "topic_accuracy": by_category[general.TOPIC],
-        "declines_calculation": by_category[general.CALCULATION],
+        "declines_calculation": declined[general.CALCULATION],
         "says_it_does_not_know": by_category[general.UNKNOWN],
         "topics": len(general.load_topics()),
         "questions": count,

@@ -112,6 +112,12 @@ def load_topics() -> tuple[Topic, ...]:
     return tuple(topics)
 
 
+def expert_answers() -> tuple[str, ...]:
+    """Every answer that refuses to calculate and names the arithmetic expert."""
+    by_name = {topic.name: topic for topic in load_topics()}
+    return (*CALCULATION_ANSWERS, *by_name["arithmetic_expert"].answers)
+
+
 def topic_example(rng: random.Random, topic: Topic, *, held_out: bool) -> Example:
     """A question about `topic`; its category is the topic's name."""
     draw = rng.random()
@@ -153,7 +159,11 @@ def _disturb(rng: random.Random, question: str) -> str:
 
 _NAMES = {
     word.lower(): word
-    for word in ["Gossamer", "CURVE", "ZeroMQ", "GGUF", "MQTT", "SQLite", "Python", "Linux", "Jetson", "Raspberry", "OpenAI", "HTTP", "JSON", "mDNS", "NAT", "Pi", "SLM", "LLM", "API", "CPU", "GPU", "Wi-Fi"]
+    for word in (
+        *("Gossamer", "CURVE", "ZeroMQ", "GGUF", "MQTT", "SQLite", "Python", "Linux", "Jetson"),
+        *("Raspberry", "OpenAI", "HTTP", "JSON", "mDNS", "NAT", "Pi", "SLM", "LLM", "API"),
+        *("CPU", "GPU", "Wi-Fi"),
+    )
 }
 
 _SYSTEM = (
@@ -179,8 +189,11 @@ def _misspell(rng: random.Random, text: str) -> str:
 
 
 def _as_written(question: str) -> str:
-    """`question` with names as people write them: to a tokenizer "Gossamer" is another word than
-    "gossamer", and what it never saw in a question it takes for something of the wide world."""
+    """`question` with names as people write them.
+
+    To a tokenizer "Gossamer" is another word than "gossamer", and what the model never saw in a
+    question it takes for something of the wide world.
+    """
     return " ".join(_NAMES.get(word, word) for word in question.split())
 
 

@@ -66,3 +66,9 @@ def test_every_name_in_an_answer_is_a_valid_name() -> None:
     assert "knowledge.gpt/arithmetic" in found
     for name in found:
         assert names.check_name(name) == name
+
+
+def test_every_answer_that_declines_a_calculation_names_the_expert() -> None:
+    for answer in general.expert_answers():
+        assert "knowledge.gpt/arithmetic" in answer
+        assert re.search(r"cannot|do not", answer)
