@@ -43,6 +43,8 @@ class Peer:
         """The time of each piece of the answer, which has exactly ``tokens`` where it can."""
         import httpx
 
+        # As the chat template of the synthetic models renders it, so that both sides read the same.
+        prompt = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
         body: dict[str, Any] = {"prompt": prompt, "stream": True, "temperature": 0.0}
         if self.name == "xllamacpp":
             body |= {"n_predict": tokens, "ignore_eos": True}

@@ -82,6 +82,12 @@ async def _collect(stream: AsyncIterator[float]) -> list[float]:
     return [at async for at in stream]
 
 
+def _cpu_s(pid: int) -> float:
+    """CPU seconds of a process, all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 async def _throughput(side: Stream, prompts: Sequence[str], tokens: int) -> float:
     begin = time.perf_counter()
     answers = await asyncio.gather(*(_collect(side(prompt, tokens)) for prompt in prompts))
@@ -106,12 +112,10 @@ async def _arrival(side: Stream, rng: random.Random, size: int, tokens: int) -> 
 
 async def _speed(models: dict[str, Path], options: Options, found: dict[str, Any]) -> None:
     rng = random.Random(options.seed)
-    threads, tokens, rounds = (
-        options.more.threads or cores(),
-        8 if options.quick else 24,
-        1 if options.quick else 2,
-    )
+    threads, tokens = options.more.threads or cores(), 8 if options.quick else 24
+    rounds = 1 if options.quick else options.more.rounds
     figures: dict[str, Any] = {}
+    by_cpu: dict[str, dict[str, float]] = {}
     ratios: dict[str, dict[str, float]] = {}
     for quant, path in models.items():
         async with Ours(path, threads=threads, prefix_tokens=0) as ours:
@@ -119,22 +123,30 @@ async def _speed(models: dict[str, Path], options: Options, found: dict[str, Any
                 path, threads=threads, context=CONTEXT, slots=8, safe=not SAFE
             )
             try:
-                sides = {"gossamer": ours.stream, "xllamacpp": peer.stream}
+                sides: dict[str, Stream] = {"gossamer": ours.stream, "xllamacpp": peer.stream}
+                pids = {"gossamer": ours.host.health().pid, "xllamacpp": peer.process.pid}
                 for side in sides.values():  # what is only slow once is over before it counts
                     await _throughput(side, [_prompt(rng, 40)], 2)
                 for streams in (1, 2, 4, 8):
                     samples: dict[str, list[float]] = {name: [] for name in sides}
+                    cpu: dict[str, list[float]] = {name: [] for name in sides}
                     for _ in range(rounds):
                         prompts = [_prompt(rng, 40) for _ in range(streams)]
                         for name, side in sides.items():
+                            before = _cpu_s(pids[name])
                             samples[name].append(await _throughput(side, prompts, tokens))
+                            cpu[name].append(_cpu_s(pids[name]) - before)
                     best = {name: max(values) for name, values in samples.items()}
                     figures.setdefault(quant, {})[str(streams)] = {
                         name: round(value, 1) for name, value in best.items()
                     }
                     ratio = round(best["gossamer"] / best["xllamacpp"], 3)
                     ratios.setdefault(quant, {})[str(streams)] = ratio
-                    progress(f"{quant} {streams} streams: {best}")
+                    least = {name: min(values) for name, values in cpu.items()}
+                    by_cpu.setdefault(quant, {})[str(streams)] = round(
+                        least["xllamacpp"] / max(0.01, least["gossamer"]), 3
+                    )
+                    progress(f"{quant} {streams} streams: {best}, CPU seconds {least}")
                 if quant == "q8_0":
                     size = 200 if options.quick else 600
                     waits = {
@@ -156,6 +168,8 @@ async def _speed(models: dict[str, Path], options: Options, found: dict[str, Any
             async with Ours(path, prefix_tokens=0) as ours:  # threads follow the machine
                 found["busy_neighbour"] = await _beside(ours.stream, tokens)
     found["throughput_ratio"] = ratios
+    # What a token costs in CPU time: the figure to read where other work shares the cores.
+    found["throughput_ratio_per_cpu_s"] = by_cpu
     found["tokens_per_s"] = figures
     found["setup"] = {
         "threads": threads,
@@ -538,6 +552,7 @@ def _extend(parser: Any) -> None:
     parser.add_argument("--models", type=Path, default=None, help="keep the synthetic models here")
     parser.add_argument("--like", default="qwen2.5-0.5b", help="the shape for speed")
     parser.add_argument("--threads", type=int, default=0, help="on both sides; 0: all cores")
+    parser.add_argument("--rounds", type=int, default=3, help="of each side, the best counts")
     parser.add_argument("--safe", action="store_true", help="no repacked weights, on both sides")
     parser.add_argument("--only", nargs="*", default=[], help="some figures; 'speed' is one")
 
