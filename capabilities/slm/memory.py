@@ -1,7 +1,8 @@
 """How much memory a model will take, from its header alone, before it is loaded; pure.
 
-An estimate: the weights as they lie in the file, the keys and values of the context in half
-precision, and the largest temporary of a step. Measured resident sizes lay 5 to 20 % below it.
+An estimate: the weights as they lie in the file and what is repacked of them, the keys and values
+of the context in half precision, and the largest temporary of a step. Measured resident sizes of
+a model of half a billion weights lay 0 to 20 % below it, of the tiny ones 20 to 40 %.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from capabilities.slm.header import Header
 from mesh.core.errors import ModelError
 
 PROCESS_BYTES = 70 * 1024 * 1024  # Python, numpy and the library themselves
+REPACKED_SHARE = 0.1  # of the weights, kept a second time in an order that computes faster
 HALF, SINGLE = 2, 4  # bytes of a number
 # Passing over kept prefixes may cost each step this share of passing over the weights.
 PREFIX_SHARE = 0.2
@@ -30,7 +32,8 @@ class Estimate:
     @property
     def total(self) -> int:
         """All that the process will take."""
-        return self.weights + self.context + self.compute + PROCESS_BYTES
+        weights = int(self.weights * (1 + REPACKED_SHARE))
+        return weights + self.context + self.compute + PROCESS_BYTES
 
 
 def estimate(
