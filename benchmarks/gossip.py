@@ -44,7 +44,7 @@ from mesh.sim.scenarios import FalseDeaths
 
 WALL = 1_800_000_000.0
 SIZES = (8, 32, 128, 512, 1000)
-TRIALS = {8: 200, 32: 200, 128: 200, 512: 20, 1000: 10}
+TRIALS = {8: 200, 32: 200, 128: 100, 512: 10, 1000: 5}
 STEADY_S = 65.0  # see MembershipConfig.steady_s
 Samples = dict[str, list[float]]
 
