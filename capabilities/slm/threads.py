@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-LOOK_S = 0.25  # between two looks at the machine; reading takes 30 us
+LOOK_S = 0.25  # between two looks at the machine; one takes 0.1 ms
 # A fraction of a core that others may use before it counts as taken.
 SLACK_CORES = 0.35
 CALM_LOOKS = 4  # so many calm looks in a row before a thread comes back
