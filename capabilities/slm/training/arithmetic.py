@@ -156,7 +156,8 @@ def sample_task(rng: random.Random, *, hard: bool) -> Task:
     if operation == "*":
         left, right = (_number(rng, rng.choice((1, 2, 2, 2))) for _ in range(2))
         return Task(left, operation, right)
-    lengths = (1, 2, 3, 3, 4, 4, 4)
+    # People ask about short numbers; the figures should say how the long ones fare.
+    lengths = (1, 1, 2, 2, 2, 3, 3, 4, 4) if hard else (1, 2, 3, 3, 4, 4, 4)
     left, right = (_number(rng, rng.choice(lengths)) for _ in range(2))
     if hard:
         kind = rng.randrange(10)

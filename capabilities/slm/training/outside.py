@@ -51,9 +51,37 @@ anna tom maria ben lena paul nina omar sara max ida leo mia noah emma
 """)
 
 
+_OPERATIONS = _words("""
+plus minus times add added subtract subtracted multiply multiplied divided product sum less more
+together power root mod half double
+""")
+_COUNTING = ("how many", "how many", "how much", "altogether", "in total", "are left", "each")
+
+
+def _story_salad(rng: random.Random) -> str:
+    """Two numbers, in figures or words, among anything: wherever they stand, a calculation."""
+    common = vocabulary.COMMON.split()
+    words = [rng.choice(common) for _ in range(rng.randrange(1, 8))]
+    in_words = rng.random() < 0.5
+    for _ in "ab":
+        figure = str(rng.randrange(1, 10 ** rng.randrange(1, 5)))
+        words.insert(
+            rng.randrange(len(words) + 1), rng.choice(_NUMBER_WORDS) if in_words else figure
+        )
+    if rng.random() < 0.5:
+        words.insert(rng.randrange(1, len(words)), rng.choice(_OPERATIONS))
+    else:
+        words.insert(rng.randrange(len(words)), rng.choice(_COUNTING))
+        for _ in range(rng.randrange(1, 3)):
+            words.insert(rng.randrange(len(words)), rng.choice((*_THINGS, *_PEOPLE)))
+    return " ".join(words)
+
+
 def calculation(rng: random.Random, *, held_out: bool) -> str:
     """A calculation of any kind, in figures, in words or as a story."""
     draw = rng.random()
+    if not held_out and rng.random() < 0.25:
+        return _story_salad(rng)
     if draw < 0.25:
         pool = _WORD_PROBLEMS_HELD_OUT if held_out else _WORD_PROBLEMS
         question = rng.choice(pool)

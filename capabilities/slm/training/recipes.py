@@ -36,7 +36,7 @@ RECIPES = {
             sample=arithmetic.sample,
             held_out=arithmetic.held_out_example,
             training=TrainingConfig(
-                steps=6600, cooldown_share=0.65, model=ModelConfig(width=128, layers=4)
+                steps=7300, cooldown_share=0.65, model=ModelConfig(width=128, layers=4)
             ),
         ),
         Recipe(
@@ -45,7 +45,7 @@ RECIPES = {
             sample=general.sample,
             held_out=general.held_out_example,
             training=TrainingConfig(
-                steps=4500,
+                steps=5500,
                 batch_tokens=3072,
                 matrix_rate=0.015,
                 cooldown_share=0.7,
