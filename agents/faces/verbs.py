@@ -37,7 +37,7 @@ from mesh.core.wire import Op, Reach
 if TYPE_CHECKING:
     from agents.agent import Agent
 
-DEFAULT_TIMEOUT_S = 60.0
+RESOLVE_TIMEOUT_S = 60.0  # of the task that a bare resolution stands for; nothing waits for it
 MAX_TIMEOUT_S = 24 * 3600.0
 MAX_QUESTION_CHARS = 16 * 1024
 
@@ -157,7 +157,7 @@ class Verbs:
 
     async def _resolve(self, args: dict[str, Any]) -> dict[str, Any]:
         address = parse_address(_text(args, "name"))
-        offers = self._agent.port.resolve(address.name, self._task(DEFAULT_TIMEOUT_S))
+        offers = self._agent.port.resolve(address.name, self._task(RESOLVE_TIMEOUT_S))
         if address.node:
             offers = [offer for offer in offers if offer.node_name == address.node]
             if not offers:
@@ -174,7 +174,7 @@ class Verbs:
 
     async def _call(self, args: dict[str, Any]) -> AsyncIterator[Any]:
         address = parse_address(_text(args, "name"))
-        task = self._task(_timeout(args), _reach(args))
+        task = self._task(self._timeout(args), _reach(args))
         offers = self._agent.port.resolve(address.name, task)
         if address.node:
             offers = [offer for offer in offers if offer.node_name == address.node]
@@ -215,9 +215,19 @@ class Verbs:
         question = _text(args, "question")
         if len(question) > MAX_QUESTION_CHARS:
             raise WireError(f"a question has at most {MAX_QUESTION_CHARS} characters")
-        options = AskOptions(timeout_s=_timeout(args), reach=_reach(args))
+        options = AskOptions(timeout_s=self._timeout(args), reach=_reach(args))
         async for event in self._agent.ask(question, options):
             yield Result(event_json(event)) if isinstance(event, Answered) else event_json(event)
+
+    def _timeout(self, args: dict[str, Any]) -> float:
+        """What the asker gives, else what the configuration says; raises ConfigError."""
+        try:
+            timeout_s = float(args.get("timeout_s") or self._agent.config.ask.timeout_s)
+        except (TypeError, ValueError) as error:
+            raise ConfigError("timeout_s is a number of seconds") from error
+        if not 0 < timeout_s <= MAX_TIMEOUT_S:
+            raise ConfigError(f"timeout_s is above 0 and at most {MAX_TIMEOUT_S:g} seconds")
+        return timeout_s
 
     def _task(self, timeout_s: float, reach: Reach = Reach.MESH) -> Task:
         node = self._agent.node
@@ -302,16 +312,6 @@ def _text(args: dict[str, Any], key: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{key!r} is missing or empty")
     return value
-
-
-def _timeout(args: dict[str, Any]) -> float:
-    try:
-        timeout_s = float(args.get("timeout_s") or DEFAULT_TIMEOUT_S)
-    except (TypeError, ValueError) as error:
-        raise ConfigError("timeout_s is a number of seconds") from error
-    if not 0 < timeout_s <= MAX_TIMEOUT_S:
-        raise ConfigError(f"timeout_s is above 0 and at most {MAX_TIMEOUT_S:g} seconds")
-    return timeout_s
 
 
 def _reach(args: dict[str, Any]) -> Reach:

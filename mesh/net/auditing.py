@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mesh.net.node import MeshNode
 
 # How the lines that tell of a refusal begin or what they hold; other lines are troubles.
-REFUSALS = ("refused", "malformed", "ended a stream", "certificate")
+REFUSALS = ("refused", "malformed", "ended a stream")
 
 
 class Auditor:
