@@ -111,6 +111,13 @@ def test_errors_are_one_line_with_what_to_do_next(mesh: Mesh) -> None:
     assert bad["error"]["code"] == "name_invalid"
 
 
+def test_the_audit_log_names_who_came_in_and_its_chain_holds(mesh: Mesh) -> None:
+    shown = gossamer(mesh, "audit", "show")
+    assert "admission" in shown.stdout
+    assert "abacus" in shown.stdout
+    assert gossamer(mesh, "audit", "verify").returncode == 0
+
+
 def test_a_subscription_brings_readings_until_it_is_closed(mesh: Mesh) -> None:
     async def scenario() -> list[Any]:
         async with await ControlClient.connect(mesh.demo.state("desk")) as client:
