@@ -111,6 +111,37 @@ class AskSection(_Section):
     max_tokens: Annotated[int, Field(ge=1, le=65536)] = 384
 
 
+class PatternSection(_Section):
+    """A pattern of one's own: what it matches, or its group ``value``, is masked as ``kind``."""
+
+    kind: str
+    pattern: str
+    ignore_case: bool = True
+
+
+class RedactionSection(_Section):
+    """What is masked before a text leaves for the cloud (docs/private-data.md).
+
+    :func:`agents.configure.build_redactor` makes the redactor of it.
+    """
+
+    enabled: bool = True
+    """False sends texts to the cloud as they are."""
+    required: bool = True
+    """Refuse a text in which something personal seems to be left after masking."""
+    people: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    regions: tuple[Annotated[str, Field(pattern="^[A-Za-z]{2}$")], ...] = ()
+    """Countries whose national telephone numbers are recognised; each costs milliseconds."""
+    words: dict[str, tuple[str, ...]] = {}
+    """Word lists of one's own by kind."""
+    patterns: tuple[PatternSection, ...] = ()
+    detectors: tuple[str, ...] = ()
+    """Plug-ins: entry points of the group ``gossamer.redaction`` or ``module:attribute``."""
+    keep: tuple[str, ...] = ()
+    """Texts that always may leave, such as a public hotline."""
+
+
 class AgentConfig(BaseSettings):
     """Everything that an agent needs to start. Environment: ``GOSSAMER_NODE__HOST`` and so on."""
 
@@ -125,6 +156,7 @@ class AgentConfig(BaseSettings):
     access: tuple[RuleSection, ...] = ()
     parts: PartsSection = PartsSection()
     ask: AskSection = AskSection()
+    redaction: RedactionSection = RedactionSection()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
 
     @classmethod

@@ -20,6 +20,7 @@ from agents.classifier.relevance import RelevanceClassifier
 from agents.escalation import Escalation
 from agents.orchestrator.plan import Planner
 from agents.parts import Limits, Parts, Thresholds
+from agents.redaction import Detector, RedactionSettings, Redactor, make_redactor
 from agents.registry import Registry
 from agents.scheduling.policies import Policy
 from mesh.core.errors import ConfigError
@@ -52,6 +53,14 @@ ESCALATIONS: Registry[Escalation] = Registry(
     "escalation",
     {"ladder": "agents.escalation:Ladder", "mesh_only": "agents.escalation:MeshOnly"},
 )
+
+DETECTORS: Registry[Detector] = Registry("redaction", {})
+
+
+def build_redactor(section: RedactionSettings | None = None) -> Redactor:
+    """What masks a text before it leaves for the cloud, as ``[redaction]`` says; raises
+    :class:`ConfigError`. :mod:`agents.redaction` shows its use."""
+    return make_redactor(section, DETECTORS)
 
 
 class PartsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -43,14 +43,20 @@ class PersonalDataLeft(GossamerError):
 
 
 class Redactor:
-    """Detectors, in order of precedence, the wider nets that refuse, and what is let through."""
+    """Detectors, in order of precedence, the wider nets that refuse, and what is let through.
+
+    ``required``: what :meth:`Masking.outgoing` does with a text that cannot be masked whole.
+    """
 
     def __init__(
         self,
         detectors: Sequence[Detector],
         residues: Sequence[Detector] = (),
         keep: Sequence[str] = (),
+        *,
+        required: bool = True,
     ) -> None:
+        self.required = required
         self._detectors = tuple(detectors)
         self._residues = tuple(residues)
         self._keep = tuple(Listed("KEEP", [text]) for text in keep)
@@ -142,6 +148,11 @@ class Masking:
         if left:
             raise PersonalDataLeft(left)
         return masked
+
+    def outgoing(self, text: str) -> str:
+        """What may leave for the cloud in place of ``text``: :meth:`mask_or_refuse` where
+        masking is required, else :meth:`mask`. Every text that leaves goes through here."""
+        return self.mask_or_refuse(text) if self._redactor.required else self.mask(text)
 
     def unmask(self, text: str) -> str:
         """``text`` with the values put back, also where a model wrote ``<person 1>``,

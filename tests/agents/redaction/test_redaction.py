@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from agents.config import make_config
+from agents.configure import build_redactor
 from agents.redaction import (
     Find,
     PersonalDataLeft,
@@ -278,3 +282,46 @@ def test_a_hostile_text_does_not_make_a_pattern_run_away(unit: str) -> None:
     text = (unit * 4000)[:8000]
     masked(text)
     PLAIN.residual(text)
+
+
+def from_toml(text: str) -> Redactor:
+    raw = {"node": {"state": "x"}, "redaction": tomllib.loads(text)}
+    return build_redactor(make_config(raw, base=Path()).redaction)
+
+
+def test_the_configuration_of_an_agent_says_what_is_masked() -> None:
+    redactor = from_toml(
+        """
+        people = ["Zlatan Öresund"]
+        words = { PROJECT = ["Blue Bird"] }
+        patterns = [{ kind = "TICKET", pattern = 'ticket (?P<value>\\d+)' }]
+        """
+    )
+    assert redactor.begin().outgoing("Öresund: blue bird, Ticket 77") == (
+        "<PERSON_1>: <PROJECT_1>, Ticket <TICKET_1>"
+    )
+
+
+def test_what_is_left_is_refused_where_masking_is_required_and_sent_where_not() -> None:
+    left = "Anna said: reach us under (415) 555-2671"
+    with pytest.raises(PersonalDataLeft):
+        from_toml("").begin().outgoing(left)
+    assert from_toml("required = false").begin().outgoing(left) == left.replace(
+        "Anna", "<PERSON_1>"
+    )
+    assert from_toml("enabled = false").begin().outgoing(left) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "requierd = true",
+        'regions = ["Netherlands"]',
+        'words = { project = ["x"] }',
+        'patterns = [{ kind = "BAD", pattern = "(" }]',
+        'detectors = ["no_such_package:Detector"]',
+    ],
+)
+def test_a_redaction_section_that_cannot_work_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        from_toml(text)
