@@ -98,6 +98,18 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float = 0.0
 
 
+class Paid(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Who outside the mesh answered, and for how much. ``cost`` is in whole units of the
+    currency; ``estimated``: the provider did not say how many tokens it billed."""
+
+    provider: str
+    model: str
+    cost: float
+    currency: str = "USD"
+    estimated: bool = False
+    attempts: int = 1
+
+
 class Delta(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="delta", omit_defaults=True
 ):
@@ -118,6 +130,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="don
     usage: Usage = Usage()
     evidence: Evidence = Evidence()
     tool_calls: list[ToolCall] = []
+    paid: Paid | None = None  # only of an answer that a cloud gave
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="sample"):
