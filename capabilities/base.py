@@ -20,6 +20,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     ``body`` is MessagePack in the schema of the name (:mod:`capabilities.messages`).
     ``timeout_s`` is what is left of the caller's deadline. ``isolation`` is an opaque label:
     state computed for one label (a prompt prefix, a cache entry) must never serve another.
+    ``groups`` are the asker's by its certificate, where a budget is shared out by group.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     trace: str = ""
     priority: int = 0
     isolation: str = ""
+    groups: tuple[str, ...] = ()
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
