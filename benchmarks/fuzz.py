@@ -1,19 +1,29 @@
-"""Structure-aware fuzzing of every decoder of bytes from outside.
+"""Fuzzing of every decoder of bytes from outside.
 
     python -m benchmarks.fuzz --json --seconds 600 --only wire.decode
+    python -m benchmarks.fuzz --json --seconds 600 --coverage --keep     (needs the extra "fuzz")
 
 Valid messages are made from the decoders' own types, then mutated: bits, lengths, headers,
-splices, nesting, truncation. A decoder may raise its own errors and nothing else, and must not
-grow the memory. What it found is kept in ``tests/fuzz``.
+splices, nesting, truncation. With ``--coverage`` libFuzzer steers by the branches of our own
+code that an input reaches. A decoder may raise its own errors and nothing else, and must not
+grow the memory. What was found is kept in ``tests/fuzz``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
+import importlib.util
+import json
 import random
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
@@ -21,6 +31,7 @@ import psutil
 
 from agents.faces.lines import MAX_REQUEST_BYTES, LineSplitter
 from agents.faces.lines import Request as LocalRequest
+from benchmarks import _corpus
 from benchmarks._report import Options, progress, run
 from capabilities import messages
 from capabilities.slm import protocol
@@ -36,7 +47,7 @@ from mesh.core import (
     wire,
 )
 from mesh.core.errors import GossamerError, WireError
-from mesh.core.signing import Signed
+from mesh.core.signing import ED25519, Purpose, Signed, signing_context
 from mesh.net.statedir import parse_seed
 
 Decoder = Callable[[bytes], object]
@@ -146,9 +157,104 @@ def _lines(data: bytes) -> object:
         raise WireError("not a request") from error
 
 
+# What a mesh's own authority has signed reaches the checks behind the signature: an issuer or a
+# member that went bad signs whatever it likes.
+_OWNER = identity.Authority(b"\x01" * 32)
+_TRUST = identity.Trust(_OWNER.key)
+_KEYS = identity.NodeKeys(b"\x02" * 32, b"\x03" * 32)
+_CERTIFICATE = _OWNER.certify(
+    key=_KEYS.key,
+    name="pi",
+    groups=("home",),
+    publish=("knowledge.gpt/**",),
+    not_before=0.0,
+    not_after=2e9,
+    serial=b"s" * 8,
+)
+_ISSUED = msgspec.msgpack.encode(
+    msgspec.structs.replace(
+        msgspec.msgpack.decode(_CERTIFICATE.payload, type=identity.CertificateBody),
+        issuer=_KEYS.node,
+    )
+)
+_WALL = 1e9
+
+
+def _by(private: bytes, purpose: str, payload: bytes) -> Signed:
+    context = signing_context(purpose, _TRUST.mesh)
+    return Signed(payload, ED25519.sign(private, context + payload))
+
+
 def _passport(data: bytes) -> object:
-    trust = identity.Trust(b"\x01" * 32)
-    return trust.check(identity.Passport(Signed(data, b""), Signed(data, b"")), 1e9)
+    """The same bytes as each part of a passport, rightly signed; the last part raises."""
+    curve = identity.sign_curve(_KEYS, _TRUST.mesh)
+    certificate = _by(b"\x01" * 32, Purpose.CERTIFICATE, data)
+    paper = _by(b"\x01" * 32, Purpose.ISSUER, data)
+    issued = _by(_KEYS.signing, Purpose.ISSUED, _ISSUED)
+    with contextlib.suppress(GossamerError):
+        _TRUST.check(identity.Passport(certificate, curve), _WALL)
+    with contextlib.suppress(GossamerError):
+        _TRUST.check(identity.Passport(issued, curve, paper), _WALL)
+    own = _by(_KEYS.signing, Purpose.CURVE, data)
+    return _TRUST.check(identity.Passport(_CERTIFICATE, own), _WALL)
+
+
+def _make_paper(rng: random.Random) -> bytes:
+    """A body that a check would pass, or one of its type with anything in its fields."""
+    if rng.random() < 0.5:
+        kinds = (identity.CertificateBody, identity.CurveBody, identity.IssuerBody)
+        return packed(*kinds)(rng)
+    issuer = identity.IssuerBody(
+        mesh=_TRUST.mesh,
+        key=_KEYS.key,
+        name="pi",
+        groups=("home",),
+        publish=("knowledge.gpt/**",),
+        max_validity_s=3e9,
+        not_before=0.0,
+        not_after=3e9,
+        serial=rng.randbytes(8),
+    )
+    curve = identity.CurveBody(_KEYS.node, _KEYS.curve)
+    certificate = msgspec.msgpack.decode(_CERTIFICATE.payload, type=identity.CertificateBody)
+    serial = msgspec.structs.replace(certificate, serial=rng.randbytes(8))
+    return msgspec.msgpack.encode(rng.choice((issuer, curve, serial)))
+
+
+def _revocation(text: str) -> object:
+    read = revocation.read_revocation(text)
+    statement = _by(b"\x01" * 32, Purpose.REVOCATION, read.statement.payload)
+    return revocation.Revocations(_TRUST).add(wire.Revocation(statement, read.issuer), _WALL)
+
+
+def _make_revocation(rng: random.Random) -> bytes:
+    body = revocation.RevocationBody(
+        _TRUST.mesh, rng.randbytes(16), "pi", "lost", _WALL, _WALL + 60, _TRUST.mesh
+    )
+    signed = Signed(msgspec.msgpack.encode(body), rng.randbytes(64))
+    return revocation.revocation_text(wire.Revocation(signed)).encode()
+
+
+_SORTED = msgspec.json.Encoder(order="sorted")
+
+
+def _audit_line(data: bytes) -> object:
+    """A line whose hash fits, as whoever can write to the disk can make it."""
+    with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
+        entry = msgspec.json.decode(data, type=audit_chain.Entry)
+        digest = hashlib.sha256(_SORTED.encode(msgspec.structs.replace(entry, hash=""))).hexdigest()
+        data = _SORTED.encode(msgspec.structs.replace(entry, hash=digest))
+    audit_chain.verify([data + b"\n"], mesh=_TRUST.mesh)
+    return audit_chain.read_line(data)
+
+
+def _question(data: bytes) -> object:
+    question = sum_messages.decode_question(data)
+    return (
+        sum_messages.check_plan(question.plan)
+        if isinstance(question, sum_messages.Open)
+        else question
+    )
 
 
 def _token(rng: random.Random) -> bytes:
@@ -165,10 +271,8 @@ TARGETS: dict[str, Target] = {
     "wire.decode_admission": Target(wire.decode_admission, _framed(wire.AdmissionMessage)),
     "records": Target(_record, packed(records.Profile, records.Status)),
     "statements": Target(_signed(statements.read_statement), packed(statements.Statement)),
-    "passport": Target(_passport, packed(identity.CertificateBody, identity.CurveBody)),
-    "revocation": Target(
-        _text(revocation.read_revocation), lambda rng: rng.randbytes(90).hex().encode()
-    ),
+    "passport": Target(_passport, _make_paper),
+    "revocation": Target(_text(_revocation), _make_revocation),
     "invitation": Target(_text(invitations.read_token), _token),
     "names": Target(_text(names.parse_address), lambda rng: rng.choice(NAMES)),
     "seed": Target(
@@ -179,15 +283,11 @@ TARGETS: dict[str, Target] = {
         lambda data: messages.decode(data, messages.Generate), packed(messages.Generate)
     ),
     "events": Target(messages.decode_event, packed(*get_args(messages.Event))),
-    "secure_sum.question": Target(
-        sum_messages.decode_question, packed(*get_args(sum_messages.Question))
-    ),
+    "secure_sum.question": Target(_question, packed(*get_args(sum_messages.Question))),
     "secure_sum.answer": Target(sum_messages.decode_answer, packed(*get_args(sum_messages.Answer))),
     "worker.command": Target(protocol.decode_command, packed(*get_args(protocol.AnyCommand))),
     "worker.reply": Target(protocol.decode_reply, packed(*get_args(protocol.AnyReply))),
-    "audit": Target(
-        audit_chain.read_line, lambda rng: msgspec.json.encode(example(audit_chain.Entry, rng))
-    ),
+    "audit": Target(_audit_line, lambda rng: msgspec.json.encode(example(audit_chain.Entry, rng))),
     "control": Target(_lines, lambda rng: msgspec.json.encode(example(LocalRequest, rng))),
 }
 
@@ -248,31 +348,56 @@ def fuzz(target: Target, seconds: float, seed: int, most: int = 1 << 62) -> dict
     }
 
 
-_chosen = argparse.Namespace(seconds=DEFAULT_SECONDS, only="")
+def guided(name: str, seconds: float, seed: int, *, keep: bool) -> dict[str, Any]:
+    """The same by coverage, in a process of its own; ``keep`` adds to the corpus of the tests."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus, report = Path(folder, "corpus"), Path(folder, "report.json")
+        corpus.mkdir()
+        for number, data in enumerate(_corpus.read(name)):
+            (corpus / f"kept{number}").write_bytes(data)
+        place = [name, str(seconds), str(seed), str(corpus), str(report)]
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks._coverage", *place],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not report.exists():
+            raise SystemExit(f"{name}: the fuzzer did not start:\n{done.stderr[-2000:]}")
+        figures: dict[str, Any] = json.loads(report.read_text())
+        if done.returncode:  # too slow, too much memory, or the process itself broke
+            crashed = [p.read_bytes()[:4096].hex() for p in Path(folder).glob("*-*") if p.is_file()]
+            figures["found"].append({"error": done.stderr[-400:], "input": " ".join(crashed)})
+        found = [path.read_bytes() for path in corpus.iterdir()]
+        figures["corpus"] = len(found)
+        if keep:
+            figures["kept"] = _corpus.keep(name, TARGETS[name].decode, found)
+    return figures
 
 
 def _extend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, help="per decoder")
-    parser.add_argument("--only", default="", help=f"one of {', '.join(TARGETS)}")
-    original = parser.parse_args
-
-    def parse_args(*args: Any, **kwargs: Any) -> argparse.Namespace:
-        given = original(*args, **kwargs)
-        _chosen.seconds, _chosen.only = given.seconds, given.only
-        return given
-
-    parser.parse_args = parse_args  # type: ignore[method-assign,assignment]
+    parser.add_argument("--only", default="", choices=["", *TARGETS], help="one decoder")
+    parser.add_argument("--coverage", action="store_true", help="guided by coverage (atheris)")
+    parser.add_argument("--keep", action="store_true", help="add to the corpus of the tests")
 
 
 def measure(options: Options) -> dict[str, Any]:
     """Every decoder, or the one chosen."""
+    given = options.more
+    if given.coverage and importlib.util.find_spec("atheris") is None:
+        raise SystemExit("--coverage needs atheris: pip install 'gossamer-mesh[fuzz]' (Linux, x86)")
     figures: dict[str, Any] = {}
     for name, target in TARGETS.items():
-        if _chosen.only in ("", name):
-            figures[name] = fuzz(target, _chosen.seconds, options.seed)
+        if given.only in ("", name):
+            figures[name] = (
+                guided(name, given.seconds, options.seed, keep=given.keep)
+                if given.coverage
+                else fuzz(target, given.seconds, options.seed)
+            )
             progress(f"{name}: {figures[name]['tried']} tried, {len(figures[name]['found'])} found")
-    return {"fuzz": figures}
+    return {"guided" if given.coverage else "fuzz": figures}
 
 
 if __name__ == "__main__":
-    run("Structure-aware fuzzing of every decoder.", measure, _extend)
+    run("Fuzzing of every decoder.", measure, _extend)
