@@ -1,0 +1,86 @@
+"""What the specialists share: questions that are somebody else's, and practising a beginning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from capabilities.slm.training.chat import reply_ids
+from capabilities.slm.training.tokenizer import load_tokenizer
+from capabilities.slm.training.wordings import OTHER_QUESTIONS
+
+if TYPE_CHECKING:
+    import random
+
+    from capabilities.slm.training.chat import Example
+
+# {n} is a number.
+QUESTIONS = {
+    "arithmetic": (
+        "what is {n} + {n}",
+        "{n} times {n}",
+        "add {n} and {n}",
+        "{n} - {n}",
+        "how much is {n} divided by {n}",
+        "calculate {n}.5 * {n}",
+        "Anna has {n} apples and buys {n}, how many has she",
+        "what is {n} percent of {n}",
+    ),
+    "air_quality": (
+        "PM2.5 is {n} ug/m3",
+        "is ozone at {n} ppb bad",
+        "PM10 {n}, no wind",
+        "what about the air today",
+        "NO2 {n} ppb, is it healthy",
+        "an air quality index of {n}",
+        "CO {n}.5 ppm in the kitchen",
+        "fine dust {n}, is it safe to go out",
+    ),
+    "vitals": (
+        "a heart rate of {n}, what does it mean",
+        "pulse {n}, SpO2 {n}",
+        "I have a fever of {n}",
+        "respiration {n}, temperature {n}.5",
+        "blood oxygen {n} %",
+        "I slept {n} hours and feel tired",
+        "blood pressure {n}",
+        "do I need a doctor",
+    ),
+    "traffic": (
+        "speed {n} km/h, limit {n}",
+        "how is the traffic on the bridge",
+        "{n} vehicles per hour, capacity {n}",
+        "there is an accident on lane {n}",
+        "cars go {n} mph where {n} is allowed",
+        "is there a jam on highway {n}",
+        "average speed {n}, free flow {n}",
+        "which route is faster",
+    ),
+}
+# Questions of OTHER_QUESTIONS that are no stranger to one of the specialists.
+_OWN = {
+    "air_quality": ("air", "weather", "rain", "temperature"),
+    "vitals": ("heart", "doctor", "temperature", "I am sad"),
+    "traffic": ("traffic", "car", "far", "train"),
+}
+_HELD_OUT_EVERY = 5
+
+
+def elsewhere(rng: random.Random, subject: str, *, held_out: bool) -> str:
+    """A question that is none of `subject`; one in five wordings is never trained on."""
+    if rng.random() < 0.5:
+        other = rng.choice([name for name in QUESTIONS if name != subject])
+        pool = QUESTIONS[other]
+    else:
+        own = _OWN[subject]
+        pool = tuple(q for q in OTHER_QUESTIONS if not any(word in q for word in own))
+    question = rng.choice([q for i, q in enumerate(pool) if (i % _HELD_OUT_EVERY == 1) == held_out])
+    while "{n}" in question:
+        question = question.replace("{n}", str(rng.randrange(rng.choice((10, 100, 999)))), 1)
+    return question
+
+
+def shorten(example: Example, until: str) -> Example:
+    """`example`, trained only up to the text `until` of its answer."""
+    cut = replace(example, answer=example.answer.partition(until)[0] + until)
+    return replace(example, reply_limit=len(reply_ids(load_tokenizer(), cut)) - 1)  # not the end

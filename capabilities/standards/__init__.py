@@ -1,0 +1,1 @@
+"""Public standards as plain rules: what the embedded specialists learn, and what checks them."""
