@@ -227,11 +227,12 @@ class Cloud:
             breaker.abandoned()
             raise
         tally.attempts += 1
-        # Until proven otherwise the provider bills all of it, whatever ends this attempt.
-        bill: Bill | None = Bill(nano=worst, prompt_tokens=0, completion_tokens=0, estimated=True)
+        bill: Bill | None = None
         learnt = False
         try:
             await self._purse.sent(ticket)
+            # Until proven otherwise the provider bills all of it, whatever ends this attempt.
+            bill = Bill(nano=worst, estimated=True)
             begun, first = self._clock(), 0.0
             completion = Completion()
             async with aclosing(endpoint.stream(asked.body, completion, left_s)) as pieces:
