@@ -20,7 +20,8 @@ class EmbeddedModel:
     `serves` is the name under which a node offers it (docs: names). `thinks` says that its replies
     open with a scratchpad between `<|think|>` and `<|/think|>`, which is not for the reader.
     `reply_tokens` is the longest reply it was trained to write, scratchpad included: a request
-    that allows fewer may cut the answer off.
+    that allows fewer may cut the answer off. `examples` are questions that it is for: a node
+    advertises them, so that a mesh that never heard of the name still finds it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class EmbeddedModel:
     context: int
     thinks: bool
     reply_tokens: int
+    examples: tuple[str, ...] = ()
 
 
 _MODELS = (
@@ -50,6 +52,73 @@ _MODELS = (
         context=512,
         thinks=True,
         reply_tokens=128,
+    ),
+    EmbeddedModel(
+        name="air_quality",
+        path=_FOLDER / "air_quality.gguf",
+        serves="knowledge.gpt/air_quality",
+        domain="air quality",
+        description=(
+            "Says how healthy the air is from concentrations of PM2.5, PM10, ozone, NO2, SO2 or "
+            "CO, by the US air quality index: category, who should take care, trend."
+        ),
+        parameters=1_246_336,
+        quantization="Q8_0",
+        context=512,
+        thinks=True,
+        reply_tokens=192,
+        examples=(
+            "PM2.5 is 41.7 ug/m3, is it safe to go out?",
+            "air quality: ozone 0.065 ppm, NO2 40 ppb, no wind",
+            "PM10 went from 60 to 170, who should stay inside?",
+            "which AQI category is CO 9.8 ppm",
+            "fine dust 12 micrograms, rain. Can the children play outside?",
+        ),
+    ),
+    EmbeddedModel(
+        name="vitals",
+        path=_FOLDER / "vitals.gguf",
+        serves="knowledge.gpt/vitals",
+        domain="vital signs",
+        description=(
+            "Says how urgent vital signs are (pulse, breathing, SpO2, temperature, blood "
+            "pressure), by the early warning score NEWS2, and what to tell a provider. Never a "
+            "diagnosis."
+        ),
+        parameters=1_246_336,
+        quantization="Q8_0",
+        context=512,
+        thinks=True,
+        reply_tokens=256,
+        examples=(
+            "heart rate 118, SpO2 93 %, is that bad?",
+            "triage: respiration 24, pulse 105, temperature 38.6, alert",
+            "my watch says 52 bpm and 15 breaths per minute after a run",
+            "blood pressure 95/60, confused. How urgent is it?",
+            "SpO2 91, skin temperature 33.1, slept 4 hours",
+        ),
+    ),
+    EmbeddedModel(
+        name="traffic",
+        path=_FOLDER / "traffic.gguf",
+        serves="knowledge.gpt/traffic",
+        domain="road traffic",
+        description=(
+            "Says how the traffic flows from average speed and speed limit, volume and capacity, "
+            "incidents and weather, by the level of service of the Highway Capacity Manual."
+        ),
+        parameters=1_246_336,
+        quantization="Q8_0",
+        context=512,
+        thinks=True,
+        reply_tokens=160,
+        examples=(
+            "average speed 22 km/h, limit 50, is that a jam?",
+            "traffic: speed 38 mph where 55 mph is allowed, rain",
+            "1900 vehicles per hour, capacity 1800, speed 45 km/h, limit 60 km/h",
+            "speed went from 51 to 30 mph, limit 45, accident. What should drivers do?",
+            "level of service for 64 of 80 km/h",
+        ),
     ),
     EmbeddedModel(
         name="general",
