@@ -115,7 +115,7 @@ def _well_known(name: str, model: EmbeddedModel) -> ServedName:
         name=name,
         domain=known.domain or model.domain,
         description=known.description or model.description,
-        examples=known.examples,
+        examples=known.examples or model.examples,
         model=model.name,
     )
 
