@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from capabilities.slm.training import arithmetic, general
+from capabilities.slm.training import air_quality, arithmetic, general, traffic, vitals
 from capabilities.slm.training.harness import TrainingConfig
 from capabilities.slm.training.model import ModelConfig
 
@@ -27,6 +27,16 @@ class Recipe:
     training: TrainingConfig
 
 
+def _specialist(steps: int, layers: int = 4) -> TrainingConfig:
+    """For a short scratchpad over a short question: many small steps."""
+    return TrainingConfig(
+        steps=steps,
+        batch_tokens=2048,
+        cooldown_share=0.6,
+        model=ModelConfig(width=128, layers=layers),
+    )
+
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -38,6 +48,14 @@ RECIPES = {
             training=TrainingConfig(
                 steps=7300, cooldown_share=0.65, model=ModelConfig(width=128, layers=4)
             ),
+        ),
+        Recipe(
+            name="air_quality",
+            description="Judges the air by the US EPA's index from concentrations of pollutants.",
+            sample=air_quality.sample,
+            held_out=air_quality.held_out_example,
+            training=_specialist(steps=5000),
+            tasks=("air_quality",),
         ),
         Recipe(
             name="general",
