@@ -34,6 +34,7 @@ PURE = (
     "capabilities.cloud.sse",
     "capabilities.slm.batching",
     "capabilities.slm.prefixes",
+    "capabilities.slm.sequences",
     "capabilities.slm.gbnf",
     "capabilities.slm.schema",
     "capabilities.slm.ranges",

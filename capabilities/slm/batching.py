@@ -27,7 +27,11 @@ AGING_S = 10.0  # a waiting request rises by one priority after each such time
 
 @dataclass(slots=True)
 class Job:
-    """A request as the plan sees it. ``fed`` of ``prompt`` tokens are in the context."""
+    """A request as the plan sees it. ``fed`` of ``prompt`` tokens are in the context.
+
+    A forward pass is a prompt without an answer, from ``base`` on in a sequence of its own;
+    with ``all_rows`` each of its tokens takes a row of output.
+    """
 
     key: int
     prompt: int
@@ -39,6 +43,9 @@ class Job:
     order: int = 0
     shared: int = 0  # tokens whose cells belong to the prefix tree and are counted there
     slot: int = NO_SLOT
+    base: int = 0
+    forward: bool = False
+    all_rows: bool = False
     fed: int = 0
     generated: int = 0
 
@@ -55,7 +62,7 @@ class Job:
     @property
     def position(self) -> int:
         """The position of its next token."""
-        return self.fed + self.generated
+        return self.base + self.fed + self.generated
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,11 @@ class Share:
     count: int
     samples: bool
 
+    @property
+    def outputs(self) -> int:
+        """How many of its last tokens take a row of output."""
+        return self.count if self.job.all_rows else int(self.samples)
+
 
 @dataclass(slots=True)
 class Batcher:
@@ -77,7 +89,7 @@ class Batcher:
 
     ``cells``: context tokens shared by all slots. ``sequence``: the most that one request may
     take. ``batch``: the most tokens of a step. ``chunk``: the most prompt tokens of a step in
-    which somebody generates.
+    which somebody generates. ``rows``: rows of output that forward passes may take of a step.
     """
 
     slots: int
@@ -86,6 +98,8 @@ class Batcher:
     batch: int
     chunk: int
     max_waiting: int
+    rows: int = 0
+    _forwards: dict[int, Job] = field(init=False, default_factory=dict)
     _free: list[int] = field(init=False)
     _waiting: dict[int, Job] = field(init=False, default_factory=dict)
     _running: dict[int, Job] = field(init=False, default_factory=dict)
@@ -153,8 +167,39 @@ class Batcher:
 
     def expired(self, now: float) -> list[int]:
         """The keys of requests, waiting or running, whose deadline is over."""
-        every = (*self._waiting.values(), *self._running.values())
+        every = (*self._waiting.values(), *self._running.values(), *self._forwards.values())
         return [job.key for job in every if now >= job.deadline]
+
+    def forward(
+        self,
+        key: int,
+        count: int,
+        *,
+        base: int,
+        slot: int,
+        all_rows: bool,
+        priority: int = 0,
+        deadline: float = math.inf,
+    ) -> Job:
+        """Run ``count`` tokens from position ``base`` on in sequence ``slot``, from the next step.
+
+        The caller has seen to it that there are cells, and ends it with :meth:`leave`.
+        """
+        self._orders += 1
+        job = Job(
+            key=key,
+            prompt=count,
+            answer=0,
+            priority=priority,
+            deadline=deadline,
+            order=self._orders,
+            slot=slot,
+            base=base,
+            forward=True,
+            all_rows=all_rows,
+        )
+        self._forwards[key] = job
+        return job
 
     @property
     def used(self) -> int:
@@ -205,19 +250,27 @@ class Batcher:
         room = self.batch - len(shares)
         if generating:
             room = min(room, self.chunk)
-        filling = sorted((j for j in self._running.values() if not j.generating), key=_rank)
+        rows = self.rows
+        prompts = (job for job in self._running.values() if not job.generating)
+        filling = sorted((*prompts, *self._forwards.values()), key=_rank)
         while filling and room > 0:
             level = [job for job in filling if job.priority == filling[0].priority]
             filling = filling[len(level) :]
             # The shortest first: what it leaves of its part goes to the others.
             level.sort(key=lambda job: (job.prompt - job.fed, job.order))
             for index, job in enumerate(level):
-                count = min(job.prompt - job.fed, math.ceil(room / (len(level) - index)))
+                left = job.prompt - job.fed
+                count = min(left, math.ceil(room / (len(level) - index)))
+                if job.all_rows:
+                    count = min(count, math.ceil(rows / (len(level) - index)))
+                elif job.forward and count == left and not rows:
+                    count -= 1  # the row that it ends with comes in the next step
                 if count == 0:
-                    break
+                    continue
                 room -= count
-                whole = job.fed + count == job.prompt
-                shares.append(Share(job, job.fed, count, samples=whole))
+                share = Share(job, job.position, count, samples=count == left)
+                rows -= share.outputs if job.forward else 0
+                shares.append(share)
         return shares
 
     def done(self, share: Share) -> None:
@@ -229,7 +282,7 @@ class Batcher:
 
     def leave(self, key: int) -> int:
         """A request ends, however it ends; returns the slot it held or ``NO_SLOT``."""
-        if self._waiting.pop(key, None) is not None:
+        if self._waiting.pop(key, None) is not None or self._forwards.pop(key, None) is not None:
             return NO_SLOT
         job = self._running.pop(key, None)
         if job is None:

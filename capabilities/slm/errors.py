@@ -25,6 +25,12 @@ class Unsupported(ModelError):
     code = "unsupported"
 
 
+class SequenceLost(ModelError):
+    """A sequence is not open in this worker: dropped, given up for room, or lost in a restart."""
+
+    code = "sequence_lost"
+
+
 class BadRequest(ModelError):
     """The request itself is wrong; asking again will not help."""
 
@@ -38,6 +44,7 @@ _BY_CODE: dict[str, type[GossamerError]] = {
         ContextFull,
         Unsupported,
         BadRequest,
+        SequenceLost,
         DeadlineExceeded,
         Cancelled,
         Rejected,

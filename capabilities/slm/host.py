@@ -236,6 +236,68 @@ class ModelHost:
             raise ModelError(f"the worker answered a tokenize with {protocol.describe(reply)}")
         return reply.tokens
 
+    async def forward(
+        self,
+        sequence: str,
+        position: int,
+        given: Sequence[int] | protocol.Block,
+        *,
+        timeout_s: float,
+        logprobs: int = 0,
+        want_rows: bool = False,
+        layer: int = -1,
+        dtype: str = "f32",
+        all_rows: bool = False,
+        fork: str = "",
+        priority: int = 0,
+    ) -> protocol.Forwarded:
+        """One pass over tokens or hidden rows; see :class:`~capabilities.slm.protocol.Forward`.
+
+        Raises SequenceLost when the sequence is not open in the worker (any more), Rejected
+        when there is no room now, and as :meth:`generate` does.
+        """
+        rows = given if isinstance(given, protocol.Block) else None
+        reply = await self._ask(
+            lambda i: protocol.Forward(
+                id=i,
+                sequence=sequence,
+                position=position,
+                tokens=[] if isinstance(given, protocol.Block) else list(given),
+                rows=rows,
+                logprobs=logprobs,
+                want_rows=want_rows,
+                layer=layer,
+                dtype=dtype,
+                all_rows=all_rows,
+                fork=fork,
+                priority=priority,
+                timeout_s=timeout_s,
+            ),
+            timeout_s,
+        )
+        if not isinstance(reply, protocol.Forwarded):
+            raise ModelError(f"the worker answered a forward with {protocol.describe(reply)}")
+        return reply
+
+    async def save_sequence(self, sequence: str, *, timeout_s: float) -> SequenceState:
+        """The state of a sequence that :meth:`forward` opened; raises SequenceLost."""
+        reply = await self._ask(lambda i: protocol.SaveSequence(id=i, sequence=sequence), timeout_s)
+        if not isinstance(reply, protocol.State):
+            raise ModelError(f"the worker answered a save with {protocol.describe(reply)}")
+        return reply.state
+
+    async def restore_sequence(
+        self, sequence: str, state: SequenceState, *, timeout_s: float
+    ) -> None:
+        """Open or replace a sequence by a saved state; raises BadRequest or Rejected."""
+        await self._ask(
+            lambda i: protocol.RestoreSequence(id=i, sequence=sequence, state=state), timeout_s
+        )
+
+    async def drop_sequence(self, sequence: str, *, timeout_s: float) -> None:
+        """Forget a sequence; harmless when it is not there."""
+        await self._ask(lambda i: protocol.DropSequence(id=i, sequence=sequence), timeout_s)
+
     async def _ask(
         self, build: Callable[[int], protocol.Command], timeout_s: float
     ) -> protocol.AnyReply:

@@ -81,6 +81,11 @@ class Model:
         return int(lib.llama_model_n_embd(self.pointer))
 
     @property
+    def layers(self) -> int:
+        """The number of blocks."""
+        return int(lib.llama_model_n_layer(self.pointer))
+
+    @property
     def quantization(self) -> str:
         """The file type, such as Q8_0 or ``Q4_K - Medium``."""
         name = lib.llama_ftype_name(lib.llama_model_ftype(self.pointer))
@@ -273,6 +278,23 @@ class Batch:
         return self._native
 
 
+class RowBatch(Batch):
+    """The input of a step that takes hidden rows in place of tokens."""
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__(size)
+        self._rows = np.zeros((size, width), dtype=np.float32)
+        self._native.token = None
+        kind: Any = {entry[0]: entry[1] for entry in lib.llama_batch._fields_}["embd"]
+        self._native.embd = ctypes.cast(self._rows.ctypes.data, kind)
+
+    def add_rows(self, rows: Floats, position: int, sequence: int, *, outputs: int) -> None:
+        """Append hidden rows (rows, width); otherwise as :meth:`add`."""
+        begin = self.count
+        self.add([0] * len(rows), position, sequence, outputs=outputs)
+        self._rows[begin : self.count] = rows
+
+
 @dataclass(frozen=True, slots=True)
 class ContextShape:
     """Sizes of a context, in tokens; ``outputs``: the most rows of logits in one step."""
@@ -283,6 +305,7 @@ class ContextShape:
     outputs: int
     threads: int
     embeddings: bool = False
+    eval_callback: Any = None  # must live as long as the context
     flash_attention: bool = False
 
 
@@ -299,6 +322,8 @@ class Context:
         params.kv_unified = True  # one pool of cells: a long request may use what others leave
         params.no_perf = True
         params.embeddings = shape.embeddings
+        if shape.eval_callback is not None:
+            params.cb_eval = shape.eval_callback
         params.flash_attn_type = (
             lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
             if shape.flash_attention
@@ -369,6 +394,10 @@ class Context:
             return True
         return bool(lib.llama_memory_seq_rm(self._memory, sequence, begin, end))
 
+    def length(self, sequence: int) -> int:
+        """Positions of a sequence: one more than its last."""
+        return int(lib.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+
     def copy(self, source: int, target: int, begin: int, end: int) -> None:
         """Let sequence ``target`` share the cells of ``source`` at these positions."""
         lib.llama_memory_seq_cp(self._memory, source, target, begin, end)
@@ -385,9 +414,13 @@ class Context:
         if lib.llama_set_adapters_lora(self.pointer, pointers, count, scales):
             raise ModelError("llama.cpp cannot apply these adapters")
 
+    def state_bytes(self, sequence: int) -> int:
+        """How large :meth:`save` would be."""
+        return int(lib.llama_state_seq_get_size(self.pointer, sequence))
+
     def save(self, sequence: int) -> bytes:
         """The state of a sequence."""
-        size = int(lib.llama_state_seq_get_size(self.pointer, sequence))
+        size = self.state_bytes(sequence)
         buffer = (ctypes.c_uint8 * size)()
         written = int(lib.llama_state_seq_get_data(self.pointer, buffer, size, sequence))
         if not written:

@@ -12,26 +12,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from capabilities.messages import Generate
-from capabilities.slm import header, llama, machine, memory, protocol, trial
+from capabilities.slm import header, llama, machine, protocol, sizing, trial
 from capabilities.slm.adapters import Adapters, Mix
 from capabilities.slm.batching import NO_SLOT, Batcher, Job, Share
-from capabilities.slm.cache import MAX_SEATS, PrefixCache
+from capabilities.slm.cache import PrefixCache
+from capabilities.slm.capture import Capture
 from capabilities.slm.chat import ChatPrompt
 from capabilities.slm.embedder import Embedder
 from capabilities.slm.engine import Emit, check, internal
 from capabilities.slm.errors import BadRequest, ContextFull, Unsupported
 from capabilities.slm.evidence import Rows, measure
+from capabilities.slm.forwards import Forwards, Ordered, state_of
 from capabilities.slm.grammars import grammar_of
 from capabilities.slm.output import TextStream
 from capabilities.slm.prefixes import shared_prefix
 from capabilities.slm.running import Markers, Run
 from capabilities.slm.sampling import Sampler
-from capabilities.slm.threads import ThreadPolicy, best, candidates
+from capabilities.slm.sequences import Table
+from capabilities.slm.tempo import Tempo
 from capabilities.slm.tools import ToolStream, for_template
 from mesh.core.errors import DeadlineExceeded, GossamerError, ModelError, Rejected
 from mesh.core.records import ModelInfo
 
-DEFAULT_CONTEXT = 4096
 # While others generate, a step takes no more of prompts than this time computes: on a slow board
 # a fixed number of tokens would keep everybody waiting for seconds.
 CHUNK_S = 1.0
@@ -53,40 +55,20 @@ class LlamaEngine:
         self._clock = clock
         self._settings = settings
         head = header.read(path)
-        wanted = settings.context_tokens
-        if not wanted:
-            trained = int(head.scalars.get(f"{head.arch}.context_length", 0)) or DEFAULT_CONTEXT
-            wanted = min(settings.slots * trained, DEFAULT_CONTEXT)
-        need = memory.estimate(
-            head,
-            path.stat().st_size,
-            context_tokens=wanted,
-            batch_tokens=min(settings.batch_tokens, wanted),
-            rows=settings.slots + MAX_SEATS,
-        )
-        memory.refuse_above(need, settings.memory_bytes or machine.available_bytes(), path.name)
+        wanted, kept = sizing.context(path, head, settings)
         self._model = llama.Model(path, use_extra_bufts=settings.use_extra_bufts)
         if self._model.needs_encoder:
             raise Unsupported(f"{path.name} is an encoder-decoder model ({head.arch})")
-        trained = self._model.trained_context or DEFAULT_CONTEXT
-        self._threads = settings.threads or max(1, machine.cores() - 1)
-        batch = max(settings.batch_tokens, settings.slots)
-        kept = min(settings.prefix_tokens, wanted)
-        if settings.prefix_tokens < 0:
-            kept = memory.prefix_tokens(need, wanted)
-        seats = 0
-        if kept and self._model.keeps_every_token:
-            seats = min(MAX_SEATS, protocol.MAX_SLOTS - settings.slots)
-        shape = llama.ContextShape(
-            tokens=wanted,
-            batch=min(batch, wanted),
-            sequences=settings.slots + seats,
-            outputs=settings.slots + seats,  # llama.cpp wants one for each sequence
-            threads=self._threads,
-            flash_attention=settings.flash_attention,
+        trained = self._model.trained_context or sizing.DEFAULT_CONTEXT
+        threads = settings.threads or max(1, machine.cores() - 1)
+        keeps = bool(kept) and self._model.keeps_every_token
+        self._capture = Capture() if settings.capture else None
+        shape, seats, rows = sizing.shape(
+            settings, wanted, threads, keeps=keeps, capture=self._capture
         )
         self._context = llama.Context(self._model, shape)
         self._batch = llama.Batch(shape.batch)
+        self._row_batch: llama.RowBatch | None = None  # made when the first rows come
         cells = self._context.tokens
         self._batcher = Batcher(
             slots=settings.slots,
@@ -95,27 +77,16 @@ class LlamaEngine:
             batch=shape.batch,
             chunk=settings.prefill_chunk,
             max_waiting=settings.max_waiting,
+            rows=rows,
         )
-        self._cache = PrefixCache(
-            self._context, range(settings.slots, settings.slots + seats), kept
-        )
+        self._cache = PrefixCache(self._context, seats, kept)
         self._generates = self._context.has_memory
         self._runs: dict[int, Run] = {}
-        self._embedder = Embedder(
-            self._model, threads=self._threads, max_waiting=settings.max_waiting
-        )
+        self._embedder = Embedder(self._model, threads=threads, max_waiting=settings.max_waiting)
         self._steps = 0
         vocab = self._model.vocab
         self._markers = Markers.of(vocab)
-        # Tokens that leave no text would break what a grammar has counted.
-        controls = {token for token in range(vocab.size) if vocab.is_control(token)}
-        self._hidden = sorted(t for t in controls | self._markers.all if not vocab.ends(t))
-        self._chat = ChatPrompt(
-            self._model.chat_template,
-            bos=vocab.name(vocab.bos) if vocab.bos >= 0 else "",
-            eos=vocab.name(vocab.eos) if vocab.eos >= 0 else "",
-            control=[*vocab.controls, *map(vocab.name, self._markers.all)],
-        )
+        self._hidden, self._chat = _speech(self._model, self._markers)
         self._info = ModelInfo(
             name=head.text("general.name") or path.stem,
             arch=head.arch,
@@ -126,10 +97,24 @@ class LlamaEngine:
             file_sha256=header.file_sha256(path),
             embedding_dim=self._model.width,
         )
+        self._forwards = Forwards(
+            self._model,
+            self._context,
+            self._batcher,
+            Table(range(seats.stop, shape.sequences), settings.sequence_idle_s),
+            file_sha256=self._info.file_sha256,
+            capture=self._capture,
+            make_room=self._make_room,
+            clock=clock,
+        )
         self._adapters = Adapters(self._model, head.arch)
-        self._neighbours = machine.Neighbours()
-        self._policy: ThreadPolicy | None = None
-        rates = self._trial()
+        self._tempo = Tempo(self._context, threads, fixed=bool(settings.threads))
+        if self._generates:
+            room = min(self._batcher.sequence, self._batcher.cells)
+            rates = self._tempo.measure(self._batch, vocab, room=room, clock=clock)
+        else:
+            self._embedder.embed(trial.TEXT)
+            rates = trial.Trial()
         self._shift = rates.shift
         if rates.prefill:
             slow = max(LEAST_CHUNK, int(rates.prefill * CHUNK_S))
@@ -137,6 +122,8 @@ class LlamaEngine:
         features = ["embed", "tokenize"]
         if self._generates:
             features += ["generate", "grammar", "adapters", "state"]
+            features += ["forward"] * bool(rows) + ["rows"] * bool(rows and settings.capture)
+        self._features = frozenset(features)
         self._ready = protocol.Ready(
             info=self._info,
             slots=settings.slots,
@@ -155,13 +142,13 @@ class LlamaEngine:
     @property
     def load(self) -> tuple[int, int, int]:
         """Steps done, requests running, requests waiting."""
-        return self._steps, self._batcher.running, self._batcher.waiting + self._embedder.waiting
+        waiting = self._batcher.waiting + self._embedder.waiting + self._forwards.waiting
+        return self._steps, self._batcher.running, waiting
 
     @property
     def gauges(self) -> tuple[int, int, int]:
         """Prompt tokens kept for reuse, tokens of them evicted, threads of a decode step."""
-        threads = self._policy.counts[0] if self._policy else self._threads
-        return self._cache.tokens, self._cache.evicted, threads
+        return self._cache.tokens, self._cache.evicted, self._tempo.threads
 
     def close(self) -> None:
         """Free all native memory."""
@@ -177,7 +164,7 @@ class LlamaEngine:
     def handle(self, command: protocol.AnyCommand, emit: Emit) -> None:
         """Take a request or a cancellation; what cannot be taken is answered with Failed."""
         if isinstance(command, protocol.Cancel):
-            self._cancel(command.id)
+            self._cancel(command.id, emit)
             return
         request_id = getattr(command, "id", protocol.LOAD_ID)
         try:
@@ -194,6 +181,9 @@ class LlamaEngine:
             elif isinstance(command, protocol.Tokenize):
                 tokens = self._model.vocab.tokenize(command.text, special=command.special)
                 emit(protocol.Tokens(id=request_id, tokens=tokens))
+            elif isinstance(command, Ordered) and "forward" in self._features:
+                self._refuse_twice(request_id)
+                self._forwards.handle(command, emit)
             else:
                 what = f"this worker does not serve {protocol.describe(command)}"
                 emit(protocol.failed(request_id, Unsupported(what)))
@@ -207,8 +197,7 @@ class LlamaEngine:
         if not self._generates:
             raise Unsupported(f"{self._info.name} is an embedding model and cannot generate")
         check(request)
-        if command.id in self._runs:
-            raise BadRequest(f"request {command.id} is already running")
+        self._refuse_twice(command.id)
         if command.state and command.state.model != self._info.file_sha256:
             raise BadRequest("the sequence state was computed by another model")
         now = self._clock()
@@ -237,6 +226,10 @@ class LlamaEngine:
             command, job, prompt, sampler, text, now, label=label, adapters=mix, tools=tools
         )
 
+    def _refuse_twice(self, request_id: int) -> None:
+        if request_id in self._runs or request_id in self._forwards:
+            raise BadRequest(f"request {request_id} is already running")
+
     def _remove_adapter(self, name: str) -> None:
         if any(name == one for run in self._runs.values() for one, _ in run.adapters):
             raise Rejected(f"a running request uses the adapter {name}; ask again when it is over")
@@ -261,8 +254,9 @@ class LlamaEngine:
             raise BadRequest("the prompt is empty", hint="send some text")
         return tokens
 
-    def _cancel(self, request_id: int) -> None:
+    def _cancel(self, request_id: int, emit: Emit) -> None:
         self._embedder.cancel(request_id)
+        self._forwards.cancel(request_id, emit)
         self._end(request_id)
 
     def _end(self, request_id: int, *, keep: bool = True) -> Run | None:
@@ -280,6 +274,9 @@ class LlamaEngine:
         return run
 
     def _fail(self, request_id: int, error: GossamerError, emit: Emit) -> None:
+        if request_id in self._forwards:
+            self._forwards.fail(request_id, error, emit)
+            return
         self._end(request_id, keep=False)
         emit(protocol.failed(request_id, error))
 
@@ -287,10 +284,12 @@ class LlamaEngine:
 
     def step(self, emit: Emit) -> bool:
         """One decode step of all running requests, or one text to embed."""
-        for key in self._batcher.expired(self._clock()):
-            run = self._runs[key]
-            where = f"after {len(run.sampled)} tokens"
-            if run.job.slot == NO_SLOT:
+        now = self._clock()
+        self._forwards.expire(now, emit)
+        for key in self._batcher.expired(now):
+            run = self._runs.get(key)
+            where = f"after {len(run.sampled)} tokens" if run else "in a forward pass"
+            if run and run.job.slot == NO_SLOT:
                 where = "while it waited for a slot"
             self._fail(key, DeadlineExceeded(f"the deadline passed {where}"), emit)
         self._join()
@@ -299,11 +298,14 @@ class LlamaEngine:
         if not shares:
             return worked
         self._steps += 1
-        self._follow_machine()
-        by_mix: dict[Mix, list[Share]] = {}
+        self._tempo.follow()
+        groups: dict[tuple[Mix, bool], list[Share]] = {}
         for share in shares:
-            by_mix.setdefault(self._runs[share.job.key].adapters, []).append(share)
-        for mix, group in by_mix.items():
+            mine = share.job.forward
+            mix = () if mine else self._runs[share.job.key].adapters
+            rows = mine and self._forwards.takes_rows(share)
+            groups.setdefault((mix, rows), []).append(share)
+        for (mix, _), group in groups.items():
             self._adapters.apply(mix, self._context)
             if self._decode(group) == 0:
                 self._collect(group, emit)
@@ -312,15 +314,20 @@ class LlamaEngine:
         return True
 
     def _decode(self, shares: Sequence[Share]) -> int:
-        self._batch.clear()
+        batch: llama.Batch = self._batch
+        first = shares[0]
+        if first.job.forward and self._forwards.takes_rows(first):
+            self._row_batch = self._row_batch or llama.RowBatch(batch.size, self._model.width)
+            batch = self._row_batch
+        batch.clear()
         for share in shares:
-            self._batch.add(
-                self._runs[share.job.key].tokens(share),
-                share.position,
-                share.job.slot,
-                outputs=int(share.samples),
-            )
-        return self._context.decode(self._batch)
+            if share.job.forward:
+                self._forwards.add(batch, share)
+                continue
+            tokens = self._runs[share.job.key].tokens(share)
+            batch.add(tokens, share.position, share.job.slot, outputs=share.outputs)
+        self._forwards.arm(shares)
+        return self._context.decode(batch)
 
     def _one_by_one(self, shares: Sequence[Share], emit: Emit) -> None:
         """The step failed as a whole: repeat it request by request, and only the guilty fail."""
@@ -338,27 +345,48 @@ class LlamaEngine:
                 self._fail(share.job.key, broken, emit)
 
     def _collect(self, shares: Sequence[Share], emit: Emit) -> None:
-        """Sample the next token of each request whose share ends in a row of logits."""
-        sampling = [share for share in shares if share.samples]
-        index = -1
-        at: dict[int, int] = {}
-        for share in shares:
-            index += share.count
-            at[share.job.key] = index
-        rows: Rows | None = None
-        if sampling:
-            wanted = max(self._runs[s.job.key].submit.request.logprobs for s in sampling)
-            logits = self._context.logits(len(sampling))
-            rows = measure(logits, shift=self._shift, k=wanted)
-        for share in shares:
+        """Sample the next token of each request whose share ends in a row of logits, and hand
+        forward passes what they asked for."""
+        tokens = sum(share.count for share in shares)
+        outputs = sum(share.outputs for share in shares)
+        rows, at = self._measure(shares, outputs)
+        begin = out = 0
+        for share, first in zip(shares, at, strict=True):
             self._batcher.done(share)
-        for row, share in enumerate(sampling):
-            key = share.job.key
+            key, spans = share.job.key, (begin, out, tokens, outputs)
+            begin, out = begin + share.count, out + share.outputs
             try:
-                if rows is not None:
-                    self._advance(self._runs[key], rows, row, at[key], emit)
+                if share.job.forward:
+                    self._forwards.collect(share, rows, first, spans)
+                    self._forwards.finish(share, emit)
+                elif share.samples and rows is not None:
+                    self._advance(self._runs[key], rows, first, begin - 1, emit)
             except Exception as error:
-                self._fail(key, internal(error), emit)
+                known = error if isinstance(error, GossamerError) else internal(error)
+                self._fail(key, known, emit)
+
+    def _measure(self, shares: Sequence[Share], outputs: int) -> tuple[Rows | None, list[int]]:
+        """The rows of logits that somebody wants, and where each share's begin among them."""
+        kept: list[int] = []
+        at: list[int] = []
+        out, best = 0, -1
+        for share in shares:
+            wanted = int(share.samples)
+            if share.job.forward:
+                wanted = self._forwards.wants_logits(share)
+                best = max(best, wanted)
+            elif share.samples:
+                best = max(best, self._runs[share.job.key].submit.request.logprobs)
+            at.append(len(kept))
+            if wanted:
+                kept += range(out, out + share.outputs)
+            out += share.outputs
+        if not kept:
+            return None, at
+        logits = self._context.logits(outputs)
+        if len(kept) < outputs:
+            logits = logits[kept]
+        return measure(logits, shift=self._shift, k=best), at
 
     def _advance(self, run: Run, rows: Rows, row: int, index: int, emit: Emit) -> None:
         if not run.sampled:
@@ -393,11 +421,21 @@ class LlamaEngine:
             self._restore(run)
 
     def _room_for(self, job: Job, shared: int) -> bool:
-        """Whether the cells of a job are free, after kept prefixes have given way."""
-        need = self._batcher.used + job.cells - shared - self._batcher.cells
-        if need + self._cache.tokens > 0:
-            self._cache.free(need + self._cache.tokens)
-        return need + self._cache.tokens <= 0
+        """Whether the cells of a job are free, after others have given way."""
+        return self._make_room(job.cells - shared)
+
+    def _make_room(self, cells: int) -> bool:
+        """Free so many cells: kept prefixes give way, then sequences that nobody uses."""
+
+        def short() -> int:
+            taken = self._batcher.used + self._cache.tokens + self._forwards.cells
+            return taken + cells - self._batcher.cells
+
+        if (missing := short()) > 0:
+            self._cache.free(missing)
+        if (missing := short()) > 0:
+            self._forwards.give_way(missing)
+        return short() <= 0
 
     def _remember(self, run: Run) -> None:
         """Keep what a request has computed so far."""
@@ -426,44 +464,20 @@ class LlamaEngine:
 
     def _save(self, run: Run) -> protocol.SequenceState:
         computed = run.computed()
-        data = self._context.save(run.job.slot)
-        if len(data) > protocol.MAX_FRAME_BYTES // 2:
-            raise ModelError(f"the sequence state has {len(data)} bytes, too many to hand over")
-        return protocol.SequenceState(model=self._info.file_sha256, tokens=computed, data=data)
+        sha = self._info.file_sha256
+        return state_of(self._context, run.job.slot, sha, computed, len(computed))
 
-    # --- loading
 
-    def _trial(self) -> trial.Trial:
-        if not self._generates:
-            self._embedder.embed(trial.TEXT)
-            return trial.Trial()
-        if self._settings.threads:
-            return self._try()
-        tried: dict[int, trial.Trial] = {}
-        for count in candidates(machine.cores()):
-            self._context.set_threads(count, count)
-            tried[count] = self._try()
-        chosen = best({count: one.decode for count, one in tried.items()})
-        self._policy = ThreadPolicy(machine.cores(), chosen)
-        self._context.set_threads(*self._policy.counts)
-        return tried[chosen]
-
-    def _try(self) -> trial.Trial:
-        return trial.generate(
-            self._context,
-            self._batch,
-            self._model.vocab,
-            room=self._room(),
-            clock=self._clock,
-        )
-
-    def _follow_machine(self) -> None:
-        """Leave the cores to others that others use."""
-        policy = self._policy
-        if policy is not None and policy.look(
-            time.monotonic(), self._neighbours.busy_cores, machine.cool_c
-        ):
-            self._context.set_threads(*policy.counts)
-
-    def _room(self) -> int:
-        return min(self._batcher.sequence, self._batcher.cells)
+def _speech(model: llama.Model, markers: Markers) -> tuple[list[int], ChatPrompt]:
+    """The tokens that a grammar must not let pass, and the template of conversations."""
+    vocab = model.vocab
+    # Tokens that leave no text would break what a grammar has counted.
+    controls = {token for token in range(vocab.size) if vocab.is_control(token)}
+    hidden = sorted(t for t in controls | markers.all if not vocab.ends(t))
+    chat = ChatPrompt(
+        model.chat_template,
+        bos=vocab.name(vocab.bos) if vocab.bos >= 0 else "",
+        eos=vocab.name(vocab.eos) if vocab.eos >= 0 else "",
+        control=[*vocab.controls, *map(vocab.name, markers.all)],
+    )
+    return hidden, chat

@@ -230,18 +230,7 @@ class WorkerProcess:
 
     def reason(self) -> str:
         """Why the process ended, in one line."""
-        code = self._process.returncode
-        if code is None:
-            return "still running"
-        if code >= 0:
-            cause = f"exit code {code}"
-        else:
-            name = signal.Signals(-code).name
-            cause = f"signal {name}"
-            if -code == signal.SIGKILL:
-                cause += ", perhaps for lack of memory"
-        last = last_words(self._stderr.decode("utf-8", "replace"))
-        return f"{cause}: {last}" if last else cause
+        return reason_of(self._process.returncode, self._stderr.decode("utf-8", "replace"))
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         deframer = protocol.Deframer()
@@ -301,12 +290,30 @@ class WorkerProcess:
         self.ended.set()
 
 
+def reason_of(code: int | None, stderr: str) -> str:
+    """Why a process ended, in one line, from its exit code and what it wrote.
+
+    What it wrote is called the cause only where it may be one: whoever is killed from outside,
+    or ends without an error line, has only last words, perhaps about something else.
+    """
+    if code is None:
+        return "still running"
+    cause = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+    killed = code == -signal.SIGKILL
+    if killed:
+        cause += ", perhaps for lack of memory"
+    line = last_words(stderr)
+    if not line:
+        return cause
+    return f"{cause}: {line}" if _tells(line) and not killed else f"{cause}; last words: {line!r}"
+
+
 def last_words(stderr: str) -> str:
     """The line of a dead process's stderr that says most, without its Python traceback."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    telling = [
-        line
-        for line in lines
-        if any(word in line.lower() for word in ("error", "assert", "abort", "failed"))
-    ]
+    telling = [line for line in lines if _tells(line)]
     return (telling or lines or [""])[-1][:300]
+
+
+def _tells(line: str) -> bool:
+    return any(word in line.lower() for word in ("error", "assert", "abort", "failed"))

@@ -10,7 +10,7 @@ sequence state; ``Ready.features`` says which of them a worker serves today.
 The order of a conversation: both sides say :class:`Hello`, the agent sends :class:`Load`, the
 worker answers :class:`Ready` or :class:`Failed` with id 0, then requests follow in any order.
 The last message of a request is Output with Done, Embedded, Forwarded, Tokens, State after
-SaveSequence, or Failed.
+SaveSequence, Held after RestoreSequence and DropSequence, or Failed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ import msgspec
 
 from capabilities.messages import Delta, Done, Generate
 from capabilities.slm.errors import BadRequest, Unsupported
+from capabilities.slm.settings import MAX_SLOTS as MAX_SLOTS  # noqa: PLC0414 - travels with it
+from capabilities.slm.settings import Paced as Paced  # noqa: PLC0414
+from capabilities.slm.settings import Settings as Settings  # noqa: PLC0414
 from mesh.core.errors import FrameTooLarge, GossamerError, WireError
 from mesh.core.records import ModelInfo
 
@@ -29,8 +32,6 @@ VERSION = 1
 # tokens is about 50 MB, the largest thing that legitimately travels.
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 MAX_EMBED_TEXTS = 256  # one Embed runs between two decode steps; more would stall the streams
-MAX_SLOTS = 256  # of llama.cpp (LLAMA_MAX_SEQ)
-MIN_SLOT_TOKENS = 16  # below it no template with a question fits
 PREFIX_BYTES = 4
 LOAD_ID = 0  # the id of what concerns the worker as a whole; requests count from 1
 
@@ -62,72 +63,9 @@ class SequenceState(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     model: str  # ModelInfo.file_sha256 of the model that computed it
-    tokens: list[int]
+    tokens: list[int]  # empty when the sequence was fed with hidden rows
     data: bytes
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How a worker runs its model. The defaults suit a board that does other things too."""
-
-    # Sequences decoded together. More raises throughput until prefill speed is reached, and
-    # costs context, since all slots share it.
-    slots: int = 4
-    # Tokens of context shared by all slots. 0 takes slots x the trained context, at most 4096.
-    # It is the largest block of memory beside the weights.
-    context_tokens: int = 0
-    # The most tokens of one decode step; a longer step is more efficient and later to cancel.
-    batch_tokens: int = 256
-    # The most prompt tokens of one step while others are generating. Smaller keeps their
-    # tokens coming evenly, larger brings the newcomer's first token sooner. On a slow machine it
-    # is at most what a second computes.
-    prefill_chunk: int = 64
-    # Cells that may keep prompts computed before. -1: half the context, less for tiny models.
-    # More spares more prefill; each kept token makes every step a little longer, since
-    # attention passes over it. 0 keeps none.
-    prefix_tokens: int = -1
-    # 0 measures at load and follows what other processes leave. With a fixed number equal to
-    # the cores, decode falls to a sixth beside one busy process.
-    threads: int = 0
-    # Refuse a model that needs more memory than this; 0 takes what the machine has available.
-    memory_bytes: int = 0
-    # Requests that wait for a slot; one above is refused.
-    max_waiting: int = 64
-    # Off, batched decode is faster at these context sizes (185 against 240 us per token at four
-    # streams of the arithmetic model) and ten times nearer to what a stream gives alone: on a
-    # CPU flash attention sums in half precision. On, it saves memory: heads x context x
-    # batch_tokens x 4 bytes.
-    flash_attention: bool = False
-    # Repacked weights are faster; on some virtual machines they crash (see ModelHost).
-    use_extra_bufts: bool = True
-    # Pass everything that llama.cpp says to stderr, not only warnings.
-    verbose: bool = False
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.slots <= MAX_SLOTS:
-            raise ValueError(f"slots must be 1 to {MAX_SLOTS}, not {self.slots}")
-        if self.context_tokens < 0 or 0 < self.context_tokens < self.slots * MIN_SLOT_TOKENS:
-            raise ValueError(
-                f"context_tokens must be 0 or at least {MIN_SLOT_TOKENS} for each slot"
-            )
-        if self.batch_tokens < 1 or self.prefill_chunk < 1:
-            raise ValueError("batch_tokens and prefill_chunk must be at least 1")
-        if self.prefix_tokens < -1:
-            raise ValueError("prefix_tokens must be -1, 0 or the tokens to keep")
-        if self.threads < 0 or self.max_waiting < 0 or self.memory_bytes < 0:
-            raise ValueError("threads, max_waiting and memory_bytes must not be negative")
-
-
-class Paced(msgspec.Struct, frozen=True, kw_only=True):
-    """The stated pace of an engine that sleeps instead of computing; it stands for a board."""
-
-    name: str = "paced"
-    token_s: float = 0.05  # seconds of one decode step with one stream
-    prompt_token_s: float = 0.005  # seconds per prompt token
-    # Each further stream lengthens a step by this share of ``token_s``: 0 is perfect batching,
-    # 1 none. 0.5 gives 1.6 times the tokens at four streams (1.3 to 2 measured on two cores).
-    stream_cost: float = 0.5
-    answer_tokens: int = 0  # words in each answer; 0 echoes the question once
-    context_tokens: int = 4096
+    positions: int = 0  # 0: as many as tokens
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -192,8 +130,12 @@ class Forward(Command, frozen=True, kw_only=True, tag="forward"):
     """One pass over part of a sequence: a layer segment's work, or the check of a draft.
 
     Either ``tokens`` or ``rows`` come in, at positions ``position`` and up of the named
-    sequence, whose later positions are dropped first. Out come, for the last row or for
-    ``all_rows``, the hidden rows and/or the ``logprobs`` best tokens.
+    sequence, whose later positions are dropped first; position 0 opens one. With ``fork`` it
+    begins as a copy of that sequence up to ``position``. Out come, for the last row or for
+    ``all_rows``, the ``logprobs`` best tokens and, in a worker with ``capture``, with
+    ``want_rows`` the hidden rows that leave ``layer`` (-1: after the final norm) as ``dtype``.
+    Commands of one sequence are done in their order; those of several share a step.
+    ``timeout_s`` counts from its arrival; 0 is no deadline.
     """
 
     id: int
@@ -202,8 +144,13 @@ class Forward(Command, frozen=True, kw_only=True, tag="forward"):
     tokens: list[int] = []
     rows: Block | None = None
     want_rows: bool = False
+    layer: int = -1
+    dtype: str = "f32"
     logprobs: int = 0
     all_rows: bool = False
+    fork: str = ""
+    priority: int = 0
+    timeout_s: float = 0.0
 
 
 class SaveSequence(Command, frozen=True, kw_only=True, tag="save_sequence"):
@@ -214,7 +161,7 @@ class SaveSequence(Command, frozen=True, kw_only=True, tag="save_sequence"):
 
 
 class RestoreSequence(Command, frozen=True, kw_only=True, tag="restore_sequence"):
-    """Open a sequence for Forward with a state saved before."""
+    """Open a sequence for Forward with a state saved before, or replace it; answered by Held."""
 
     id: int
     sequence: str
@@ -222,7 +169,7 @@ class RestoreSequence(Command, frozen=True, kw_only=True, tag="restore_sequence"
 
 
 class DropSequence(Command, frozen=True, kw_only=True, tag="drop_sequence"):
-    """Forget a sequence opened by Forward."""
+    """Forget a sequence opened by Forward, if it is there; answered by Held."""
 
     id: int
     sequence: str
@@ -272,7 +219,8 @@ class Ready(Reply, frozen=True, kw_only=True, tag="ready"):
     slots: int
     context_tokens: int  # shared by all slots
     sequence_tokens: int  # the most that one request may take, prompt and answer
-    features: list[str] = []  # of generate, grammar, adapters, embed, state, tokenize, forward
+    # of generate, grammar, adapters, embed, state, tokenize, forward, and rows (with capture)
+    features: list[str] = []
     decode_tokens_per_s: float = 0.0  # one stream
     prefill_tokens_per_s: float = 0.0
     load_s: float = 0.0
@@ -301,11 +249,23 @@ class Tokens(Reply, frozen=True, kw_only=True, tag="tokens"):
 
 
 class Forwarded(Reply, frozen=True, kw_only=True, tag="forwarded"):
-    """The answer to Forward: hidden rows, and per row the best tokens by id."""
+    """The answer to Forward: hidden rows, and per row the best tokens by id, best first.
+
+    ``positions`` of the sequence are computed now. Rows that do not fit into half precision
+    come as f32, whatever was asked.
+    """
 
     id: int
     rows: Block | None = None
     logprobs: list[list[tuple[int, float]]] = []
+    positions: int = 0
+
+
+class Held(Reply, frozen=True, kw_only=True, tag="held"):
+    """How many positions a sequence has now: after RestoreSequence, and 0 after DropSequence."""
+
+    id: int
+    positions: int = 0
 
 
 class State(Reply, frozen=True, kw_only=True, tag="state"):
@@ -364,7 +324,17 @@ AnyCommand = (
     | Shutdown
 )
 AnyReply = (
-    HelloReply | Ready | Output | Embedded | Tokens | Forwarded | State | Adapters | Failed | Pong
+    HelloReply
+    | Ready
+    | Output
+    | Embedded
+    | Tokens
+    | Forwarded
+    | Held
+    | State
+    | Adapters
+    | Failed
+    | Pong
 )
 
 

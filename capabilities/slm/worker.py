@@ -9,6 +9,7 @@ the end of the socket ends it wherever the kernel cannot.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import faulthandler
 import os
@@ -33,6 +34,7 @@ READ_BYTES = 64 * 1024
 EXIT_LOAD_FAILED = 3
 EXIT_OUT_OF_STEP = 4
 KEPT_LOG_LINES = 40
+LOOK_S = 0.05  # between two looks at requests that wait while nothing computes
 _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
 
 
@@ -216,7 +218,10 @@ def run(link: Link, engine: Engine) -> None:
     while True:
         replies: list[protocol.Reply] = []
         if not busy:
-            engine.handle(link.inbox.get(), replies.append)
+            # What waits for an idle sequence to give way waits for time, not for a message.
+            with contextlib.suppress(queue.Empty):
+                timeout = LOOK_S if engine.load[2] else None
+                engine.handle(link.inbox.get(timeout=timeout), replies.append)
         while True:
             try:
                 command = link.inbox.get_nowait()

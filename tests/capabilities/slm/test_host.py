@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from capabilities.messages import Delta, Done, Generate, Message
-from capabilities.slm.errors import BadRequest, ContextFull, Unsupported
+from capabilities.slm.errors import BadRequest, ContextFull, SequenceLost, Unsupported
 from capabilities.slm.host import RESTING, UNLOADED, Care, ModelHost
-from capabilities.slm.process import WorkerProcess, last_words
+from capabilities.slm.process import WorkerProcess, last_words, reason_of
 from capabilities.slm.protocol import Paced, SequenceState, Settings
 from mesh.core.errors import DeadlineExceeded, GossamerError, ModelError
 from tests.capabilities.slm.test_adapters import write_adapter
@@ -406,6 +407,53 @@ def test_the_telling_line_of_stderr_is_found() -> None:
     assert last_words("a\nGGML_ASSERT(x) failed\n  File y, line 3\n") == "GGML_ASSERT(x) failed"
     assert last_words("one\ntwo\n") == "two"
     assert last_words("") == ""
+
+
+def test_what_a_dead_process_wrote_is_its_cause_only_where_it_may_be() -> None:
+    warning = "the full capacity of the model will not be utilized\n"
+    assert reason_of(-signal.SIGABRT, warning + "GGML_ASSERT(x) failed\n") == (
+        "signal SIGABRT: GGML_ASSERT(x) failed"
+    )
+    assert "; last words: 'the full" in reason_of(-signal.SIGSEGV, warning)
+    assert "; last words: 'read failed'" in reason_of(-signal.SIGKILL, "read failed\n")
+    assert reason_of(3, "") == "exit code 3"
+
+
+def test_sequences_are_computed_saved_and_lost_with_their_worker(random_model: Path) -> None:
+    async def main() -> None:
+        async with hosting(random_model, care=QUICK) as host:
+            assert "forward" in host.ready.features
+            given = list(b"what is 12 + 30?")
+            one = await host.forward("s", 0, given, timeout_s=LONG_S, logprobs=3)
+            assert (one.positions, len(one.logprobs[0])) == (len(given), 3)
+            state = await host.save_sequence("s", timeout_s=LONG_S)
+            after = await host.forward("s", 16, [65], timeout_s=LONG_S, logprobs=3)
+            os.kill(host.health().pid, signal.SIGKILL)
+            await until(lambda: host.health().crashes == 1 and host.health().healthy)
+            with pytest.raises(SequenceLost, match="restarted"):
+                await host.forward("s", 16, [65], timeout_s=LONG_S)
+            await host.restore_sequence("s", state, timeout_s=LONG_S)
+            again = await host.forward("s", 16, [65], timeout_s=LONG_S, logprobs=3)
+            assert again == msgspec.structs.replace(after, id=again.id)
+            await host.drop_sequence("s", timeout_s=LONG_S)
+            with pytest.raises(SequenceLost):
+                await host.save_sequence("s", timeout_s=LONG_S)
+
+    run(main())
+
+
+def test_a_request_that_waits_for_idle_sequences_needs_no_message_to_go_on(
+    random_model: Path,
+) -> None:
+    async def main() -> None:
+        settings = Settings(threads=1, slots=1, context_tokens=256, sequence_idle_s=0.2)
+        async with hosting(random_model, settings=settings) as host:
+            await host.forward("s", 0, [65] * 200, timeout_s=LONG_S)
+            await answer(host, ask(max_tokens=150))
+            with pytest.raises(SequenceLost):
+                await host.forward("s", 200, [65], timeout_s=LONG_S)
+
+    run(main())
 
 
 def test_an_idle_model_gives_its_memory_back_and_comes_again_when_asked(spoken: Path) -> None:

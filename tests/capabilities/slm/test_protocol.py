@@ -52,7 +52,8 @@ def test_every_command_survives_the_wire(command: protocol.Command) -> None:
     [
         protocol.Output(id=1, events=[Delta(text="a"), Done(text="a", finish="stop")]),
         protocol.Embedded(id=2, block=BLOCK),
-        protocol.Forwarded(id=3, rows=BLOCK, logprobs=[[(1, -0.5)]]),
+        protocol.Forwarded(id=3, rows=BLOCK, logprobs=[[(1, -0.5)]], positions=4),
+        protocol.Held(id=3, positions=7),
         protocol.State(id=4, state=STATE),
         protocol.Tokens(id=5, tokens=[1]),
         protocol.Failed(id=6, code="model", message="no"),
