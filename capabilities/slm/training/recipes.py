@@ -54,8 +54,21 @@ RECIPES = {
             description="Judges the air by the US EPA's index from concentrations of pollutants.",
             sample=air_quality.sample,
             held_out=air_quality.held_out_example,
-            training=_specialist(steps=5000),
-            tasks=("air_quality",),
+            training=_specialist(steps=4000),
+        ),
+        Recipe(
+            name="vitals",
+            description="Ranks the urgency of vital signs by NEWS2; it diagnoses nothing.",
+            sample=vitals.sample,
+            held_out=vitals.held_out_example,
+            training=_specialist(steps=4000),
+        ),
+        Recipe(
+            name="traffic",
+            description="Judges traffic by the HCM's level of service from speed and volume.",
+            sample=traffic.sample,
+            held_out=traffic.held_out_example,
+            training=_specialist(steps=4000),
         ),
         Recipe(
             name="general",
