@@ -40,6 +40,8 @@ PURE = (
     "capabilities.slm.ranges",
     "capabilities.slm.threads",
     "capabilities.slm.tools",
+    "capabilities.standards",
+    "capabilities.standards.*",
 )
 # Not deciders: what stands beside them and makes, or reads from disk, what they are handed.
 NOT_DECIDING = (
