@@ -30,6 +30,7 @@ WORD = 0  # in a Want: the node's own last statement, and who accuses it
 MAX_WANTED = 512  # asked for in one message: one Want must not fetch a store ten times over
 MAX_UNDER_WAY = 4096  # wants remembered: announcements of what never comes fill no memory
 WANT_TRIES = 5  # more, after the first
+OFFERERS = 3  # of the same thing that are asked again; more would send as many copies
 MAX_ENTRIES = 1000  # in one digest message: 30 kB, half of the frame limit
 MAX_PART_BYTES = 32 * 1024  # of records in one message
 MAX_REPLY_BYTES = 256 * 1024  # of records in one answer; the rest follows the next time
@@ -253,7 +254,7 @@ class _Wanted(NamedTuple):
     """Something asked for that has not come yet."""
 
     until: float
-    peer: bytes
+    peers: tuple[bytes, ...]  # who offered it, the one that was asked first
     offer: DigestEntry
     tries: int
 
@@ -305,7 +306,8 @@ class AntiEntropy:
         return out + [self.open(peer) for peer in peers]
 
     def _ask_again(self, now: Now) -> list[Send]:
-        """What was wanted and has not come is asked for again, a few times."""
+        """What was wanted and has not come is asked for again, a few times, and of others that
+        offered it as well: the one asked first may be slow, or unreachable from here."""
         again: dict[bytes, list[tuple[bytes, int]]] = {}
         for key in [k for k, wanted in self._wanted.items() if wanted.until <= now.mono]:
             wanted = self._wanted.pop(key)
@@ -313,8 +315,9 @@ class AntiEntropy:
             have = _describe(key[0], mine) if mine else None
             if wanted.tries and key in _newer(wanted.offer, have):
                 until = now.mono + self._config.want_again_s
-                self._wanted[key] = _Wanted(until, wanted.peer, wanted.offer, wanted.tries - 1)
-                again.setdefault(wanted.peer, []).append(key)
+                self._wanted[key] = _Wanted(until, wanted.peers, wanted.offer, wanted.tries - 1)
+                for peer in wanted.peers:
+                    again.setdefault(peer, []).append(key)
         return [Send(peer, Want(keys[:MAX_WANTED])) for peer, keys in again.items()]
 
     def open(self, peer: bytes) -> Send:
@@ -383,10 +386,14 @@ class AntiEntropy:
                     offers += _newer(_describe(node, entry), None)
         out = self._pack(sender, offers)
         room = min(MAX_WANTED, MAX_UNDER_WAY - len(self._wanted))
+        for key in wants.keys() & self._wanted.keys():
+            known = self._wanted[key]
+            if sender not in known.peers and len(known.peers) < OFFERERS:
+                self._wanted[key] = known._replace(peers=(*known.peers, sender))
         fresh = [want for want in wants if want not in self._wanted][: max(room, 0)]
         for want in fresh:
             until = now.mono + self._config.want_again_s
-            self._wanted[want] = _Wanted(until, sender, wants[want], WANT_TRIES)
+            self._wanted[want] = _Wanted(until, (sender,), wants[want], WANT_TRIES)
         if fresh:
             out.append(Send(sender, Want(fresh)))
         return out

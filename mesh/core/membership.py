@@ -114,8 +114,9 @@ class Membership:
 
     def _probe(self, peer: Peer, health: int, now: Now) -> list[Send]:
         timeout = self._timeout(peer) * (health + 1)
-        probe = self._probes.begin(peer.node, timeout, now)
-        return [Send(peer.node, self._ping(peer, probe))]
+        trip = peer.round_trip if peer.round_trip.known else self._anyone
+        probe = self._probes.begin(peer.node, timeout, trip.repeat(self.config), now)
+        return [self._ping(peer, probe, now)]
 
     def _timeout(self, peer: Peer) -> float:
         """Of a peer never measured as much is expected as of all, with some patience."""
@@ -123,11 +124,11 @@ class Membership:
             return peer.round_trip.timeout(self.config)
         return 1.5 * self._anyone.timeout(self.config)
 
-    def _ping(self, peer: Peer, probe: Probe, *, sign: bool = False) -> Ping:
+    def _ping(self, peer: Peer, probe: Probe, now: Now) -> Send:
         # Lifeguard's buddy system: a suspect hears first of all what is said of it.
         said = next(iter(peer.accusers.values()), None)
         suspect = said if peer.state is not PeerState.ALIVE else None
-        return Ping(probe.seq, peer.node, probe.nonce, sign=sign, suspect=suspect)
+        return Send(peer.node, Ping(probe.ping(now), peer.node, probe.nonce, suspect=suspect))
 
     def _indirect(self, probe: Probe, now: Now) -> list[Send]:
         """The first timeout is over: ask others, and once more oneself."""
@@ -138,7 +139,7 @@ class Membership:
         relays = [r for r in relays if self.peers[r].state is PeerState.ALIVE]
         self._probes.widen(probe, len(relays), now)
         ask = PingRequest(probe.seq, probe.node, probe.nonce)
-        return [Send(r, ask) for r in relays] + [Send(peer.node, self._ping(peer, probe))]
+        return [Send(r, ask) for r in relays] + [self._ping(peer, probe, now)]
 
     def _failed(self, probe: Probe, now: Now) -> None:
         """Nobody reached it. Relays that said so show that this node itself can be heard."""
@@ -168,12 +169,9 @@ class Membership:
 
     def _heard(self, peer: Peer, probe: Probe, now: Now) -> None:
         """The subject's own answer to this node's nonce: it lives, whatever others say."""
-        took = now.mono - probe.started
-        peer.round_trip.sample(took)
-        self._anyone.sample(took)
         self._remember_silence(peer, now.mono - peer.accused_at, now)
         if probe.failed:
-            self._remember_silence(peer, took, now)
+            self._remember_silence(peer, now.mono - probe.started, now)
         if not probe.failed:
             self._feel(-1)
         peer.own_failed = peer.link_broke = False
@@ -348,6 +346,9 @@ class Membership:
         if probe is None or peer is None:
             self.counters["refused_ack"] += 1
             return []
+        took = probe.took(ack.seq, now)
+        peer.round_trip.sample(took)
+        self._anyone.sample(took)
         self._heard(peer, probe, now)
         return []
 
@@ -393,16 +394,19 @@ class Membership:
         for relay in self._probes.relays_due(now):
             nack = RelayedAck(relay.seq, relay.target, relay.nonce)
             out.append(Send(relay.asker, nack))
+        for probe in self._probes.repeats(now):
+            if peer := self.peers.get(probe.node):
+                out.append(self._ping(peer, probe, now))
         for probe in self._probes.due(now):
             if probe.wide:
                 self._failed(probe, now)
             else:
                 out += self._indirect(probe, now)
-        for peer in [p for p in self._peers.suspects.values() if p.verdict_at <= now.mono]:
-            if peer.own_failed or self._accused(peer) >= self._quorum():
-                self._peers.move(peer, Cause.TIMED_OUT)
+        for suspect in [p for p in self._peers.suspects.values() if p.verdict_at <= now.mono]:
+            if suspect.own_failed or self._accused(suspect) >= self._quorum():
+                self._peers.move(suspect, Cause.TIMED_OUT)
             else:
-                peer.verdict_at = math.inf
+                suspect.verdict_at = math.inf
         if self._refute_at <= now.mono:
             self._refute(now)
         out += self._next_probes(now)

@@ -27,6 +27,12 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     trips (RFC 6298: mean plus four deviations). Below 0.5 s one lost TCP segment and its
     retransmission look like a failure; above 3 s a slow peer delays its own detection.
 
+    ``repeat_min_s``: an unanswered ping is repeated once the measured round trip and four
+    deviations are over, and not sooner than this (any round trip on a LAN is shorter). What was
+    lost as a datagram, or on a link that broke, is not an absence: a dozen pings in place of
+    two let a healthy node's probe fail once in forty and not every other time when half of all
+    messages are lost. Smaller tries harder, for 30 bytes a ping that is not answered.
+
     ``relays`` asked when a direct probe does not come back (SWIM's k). More of them find a
     way around a broken link with more certainty, for about 300 bytes each per failure.
 
@@ -92,6 +98,7 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     probe_timeout_first_s: float = 1.5
     probe_timeout_min_s: float = 0.5
     probe_timeout_max_s: float = 3.0
+    repeat_min_s: float = 0.125
     relays: int = 3
     relay_wait_s: float = 1.0
     suspicion_min_s: float = 2.5

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mesh.core.clock import Now
 from mesh.core.membership_config import MembershipConfig
 from mesh.core.wire import PingRequest
 
 NONCE_BYTES = 8  # fresh per probe: an answer cannot have been made before it was asked for
+PINGS = 16  # at most, of one probe; each has a number, so that its own round trip is known
 MAX_LATE = 256  # failed probes remembered, so that a late answer is known for one
 MAX_RELAYS = 256  # probes for others under way: a peer cannot make this node probe without end
 MAX_RELAYS_EACH = 16  # of which for one asker
@@ -47,10 +48,20 @@ class RoundTrip:
         measured = self.mean_s + 4 * self.spread_s
         return min(max(measured, config.probe_timeout_min_s), config.probe_timeout_max_s)
 
+    def repeat(self, config: MembershipConfig) -> float:
+        """Seconds after which an unanswered ping is worth repeating."""
+        if not self.known:
+            return config.probe_timeout_first_s / 2
+        measured = self.mean_s + 4 * self.spread_s
+        return min(max(measured, config.repeat_min_s), config.probe_timeout_max_s)
+
 
 @dataclass(slots=True)
 class Probe:
-    """One question to one node: first direct, then ``wide`` (through others as well)."""
+    """One question to one node: first direct, then ``wide`` (through others as well).
+
+    Its pings are numbered from ``seq``; an answer names the ping that it answers, so a repeated
+    one does not blur the round trip (Karn's problem)."""
 
     seq: int
     node: bytes
@@ -58,10 +69,24 @@ class Probe:
     started: float
     timeout_s: float
     deadline: float
+    repeat_s: float
+    repeat_at: float
+    sent: list[float] = field(default_factory=list)  # when each ping was
     wide: bool = False
     failed: bool = False
     asked: int = 0  # relays
     nacks: int = 0  # relays that could not reach it either
+
+    def ping(self, now: Now) -> int:
+        """The number of the ping that is sent now."""
+        self.sent.append(now.mono)
+        more = len(self.sent) < PINGS
+        self.repeat_at = now.mono + self.repeat_s if more else math.inf
+        return self.seq + len(self.sent) - 1
+
+    def took(self, seq: int, now: Now) -> float:
+        """Seconds since the ping of this number."""
+        return now.mono - self.sent[seq - self.seq]
 
 
 @dataclass(slots=True)
@@ -88,7 +113,7 @@ class Probes:
         self._seq = 0
 
     def _number(self) -> int:
-        self._seq += 1
+        self._seq += PINGS
         return self._seq
 
     def pending(self, node: bytes) -> bool:
@@ -99,10 +124,11 @@ class Probes:
         """The nodes that are being probed."""
         return self._open.keys()
 
-    def begin(self, node: bytes, timeout_s: float, now: Now) -> Probe:
-        """A new probe, direct at first."""
+    def begin(self, node: bytes, timeout_s: float, repeat_s: float, now: Now) -> Probe:
+        """A new probe, direct at first; unanswered, it is repeated every ``repeat_s``."""
         nonce = self._rng.randbytes(NONCE_BYTES)
-        probe = Probe(self._number(), node, nonce, now.mono, timeout_s, now.mono + timeout_s)
+        due = now.mono + timeout_s
+        probe = Probe(self._number(), node, nonce, now.mono, timeout_s, due, repeat_s, math.inf)
         self._open[node] = probe
         return probe
 
@@ -114,18 +140,19 @@ class Probes:
 
     def peek(self, node: bytes, seq: int, nonce: bytes) -> Probe | None:
         """The probe that an answer of ``node`` belongs to, on time or late."""
+        first = seq - seq % PINGS
         probe = self._open.get(node)
-        if probe is None or probe.seq != seq:
-            probe = self._late.get(seq)
+        if probe is None or probe.seq != first:
+            probe = self._late.get(first)
         if probe is None or probe.node != node or probe.nonce != nonce:
             return None
-        return probe
+        return probe if seq - first < len(probe.sent) else None
 
     def take(self, node: bytes, seq: int, nonce: bytes) -> Probe | None:
         """The same, and it is answered now."""
         probe = self.peek(node, seq, nonce)
         if probe is not None:
-            self._late.pop(seq, None)
+            self._late.pop(probe.seq, None)
             if self._open.get(node) is probe:
                 del self._open[node]
         return probe
@@ -140,6 +167,14 @@ class Probes:
         self._late[probe.seq] = probe
         if len(self._late) > MAX_LATE:
             del self._late[next(iter(self._late))]
+
+    def repeats(self, now: Now) -> list[Probe]:
+        """Probes to be repeated: nobody answered the latest ping, and there is time left."""
+        return [
+            probe
+            for probe in self._open.values()
+            if probe.repeat_at <= now.mono and now.mono < probe.deadline
+        ]
 
     def due(self, now: Now) -> list[Probe]:
         """Probes whose time is over; those that were wide have failed."""
@@ -188,10 +223,12 @@ class Probes:
         """This node was asleep: everything under way gets that time again."""
         for probe in self._open.values():
             probe.deadline += seconds
+            probe.repeat_at += seconds
         for relay in self._relays.values():
             relay.deadline += seconds
 
     def next_deadline(self) -> float:
         """Monotonic seconds."""
-        due = min((probe.deadline for probe in self._open.values()), default=math.inf)
+        open_probes = self._open.values()
+        due = min((min(probe.deadline, probe.repeat_at) for probe in open_probes), default=math.inf)
         return min(due, min((r.deadline for r in self._relays.values()), default=math.inf))

@@ -205,6 +205,15 @@ def test_a_digest_of_the_wrong_size_is_refused(buckets: bytes) -> None:
     assert side.sync.counters["refused_digest"] == 1
 
 
+def test_what_does_not_come_is_asked_of_the_others_that_offered_it() -> None:
+    side = Side()
+    offer = Digest([DigestEntry(PEOPLE[0].node, 1, 1, 0)], complete=False)
+    asked = [side.sync.on_digest(peer, offer, NOW) for peer in PEERS[:5]]
+    assert [bool(sends) for sends in asked] == [True, False, False, False, False]
+    again = side.sync.tick([], at(0.2))
+    assert [send.to for send in again] == PEERS[:3]
+
+
 def test_what_does_not_come_is_asked_for_again_and_then_given_up() -> None:
     other = Side()
     announcement = Digest([DigestEntry(PEOPLE[0].node, 1, 1, 0)], complete=False)
@@ -216,4 +225,5 @@ def test_what_does_not_come_is_asked_for_again_and_then_given_up() -> None:
         for send in other.sync.tick([], at(step * 0.2))
         if isinstance(send.message, Want)
     ]
-    assert 1 <= len(wants) <= 6
+    for asked in (b"a", b"b"):
+        assert 1 <= sum(want.to == asked for want in wants) <= 6

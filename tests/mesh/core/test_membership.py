@@ -331,6 +331,59 @@ def test_timeouts_follow_the_measured_round_trip() -> None:
     assert trip.timeout(CONFIG) > 1.5
 
 
+def pings_to(person: Person, sent: list[Send]) -> list[Ping]:
+    return [s.message for s in sent if isinstance(s.message, Ping) and s.to == person.node]
+
+
+def test_an_unanswered_ping_is_repeated_and_each_has_a_number_of_its_own() -> None:
+    core = membership(X)
+    first = probe_of(core, X, 0.0)
+    again = pings_to(X, run(core, 0.0, 1.4))
+    assert len(again) == 11
+    assert len({ping.seq for ping in (first, *again)}) == 12
+    assert {ping.nonce for ping in again} == {first.nonce}
+
+
+def test_a_node_that_answers_each_fourth_ping_only_is_not_suspected() -> None:
+    core = membership(X)
+    probe_of(core, X, 0.0)
+    fourth = pings_to(X, run(core, 0.0, 0.45))[2]
+    core.on_ack(X.node, Ack(fourth.seq, fourth.nonce, 1), at(0.46))
+    run(core, 0.46, 1.6)
+    assert core.counters["probes_failed"] == 0
+
+
+def test_an_answer_to_a_repeated_ping_does_not_blur_the_round_trip() -> None:
+    core = membership(X)
+    probe_of(core, X, 0.0)
+    repeated = pings_to(X, run(core, 0.0, 0.4))[-1]
+    core.on_ack(X.node, Ack(repeated.seq, repeated.nonce, 1), at(0.385))
+    assert core.peers[X.node].round_trip.mean_s == pytest.approx(0.01, abs=0.002)
+
+
+def test_an_answer_that_took_long_is_measured_from_the_ping_that_it_answers() -> None:
+    core = membership(X)
+    first = probe_of(core, X, 0.0)
+    run(core, 0.0, 1.0)
+    core.on_ack(X.node, Ack(first.seq, first.nonce, 1), at(1.0))
+    assert core.peers[X.node].round_trip.mean_s > 0.1
+
+
+def test_an_answer_to_a_ping_that_was_never_sent_is_refused() -> None:
+    core = membership(X)
+    first = probe_of(core, X, 0.0)
+    core.on_ack(X.node, Ack(first.seq + 1, first.nonce, 1), at(0.1))
+    assert core.counters["refused_ack"] == 1
+
+
+def test_a_peer_far_away_is_not_pinged_twice_for_one_answer() -> None:
+    core = membership(X)
+    for _ in range(50):
+        core.peers[X.node].round_trip.sample(0.3)
+    probe_of(core, X, 0.0)
+    assert pings_to(X, run(core, 0.0, 0.29)) == []
+
+
 def test_a_statement_has_few_bytes() -> None:
     assert len(state(A.identity, Word.ACCUSATION, X.node, (1, 0), NOW.wall).payload) < 64
     assert Statement(1, X.node, A.node, 1, 2, 0.0).life == (1, 2)
