@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["EmbeddedModel", "embedded_models", "embedded_path"]
+__all__ = ["EmbeddedModel", "described_models", "embedded_models", "embedded_path"]
 
 _FOLDER = Path(__file__).parent
 
@@ -104,8 +104,8 @@ _MODELS = (
         serves="knowledge.gpt/traffic",
         domain="road traffic",
         description=(
-            "Says how the traffic flows from average speed and speed limit, volume and capacity, "
-            "incidents and weather, by the level of service of the Highway Capacity Manual."
+            "Says how road traffic flows, from average speed and speed limit, volume and capacity, "
+            "incidents, by the level of service of the Highway Capacity Manual; advice to drivers."
         ),
         parameters=1_246_336,
         quantization="Q8_0",
@@ -136,6 +136,11 @@ _MODELS = (
         reply_tokens=64,
     ),
 )
+
+
+def described_models() -> tuple[EmbeddedModel, ...]:
+    """What there is to say of every model of the package, files that are missing included."""
+    return _MODELS
 
 
 def embedded_models() -> dict[str, EmbeddedModel]:
