@@ -1,18 +1,7 @@
-"""Questions of arithmetic, and the scratchpad by which a tiny model answers them itself.
+"""Questions of arithmetic, and the examples that a tiny model learns to answer them from.
 
-Every step of the scratchpad is a lookup at a fixed distance: the task is copied as it was asked,
-padded to a fixed width, then worked column by column, lowest digit first, with the carry written
-out. Nothing is ever held in mind. `1234 + 567`:
-
-    1234+567            the task, as asked
-    1234+0567           padded to four digits each
-    a4+7+0=11           column a: digit, digit, carry in = carry out, digit
-    b3+6+1=10           ... (all columns stand on one line)
-    r01801              last carry and the digits, highest first; the answer drops its zeros
-
-A difference first compares the digits from the top until they differ and puts the larger number
-first (`k` keeps, `s` swaps, and the answer is negative). A product of two by two digits writes its
-digit products (e to h), then adds the two rows as above.
+How it computes stands in working.py (one operation) and expressions.py (several). Here is what it
+is asked: integers, decimals, divisions, several steps, word problems, and what it must decline.
 """
 
 from __future__ import annotations
@@ -20,121 +9,113 @@ from __future__ import annotations
 import hashlib
 import random
 from dataclasses import dataclass, replace
+from functools import cache
 
 from capabilities.slm.training.chat import Example
+from capabilities.slm.training.expressions import (
+    LONGEST,
+    Expression,
+    exact_value,
+    filled,
+    numbers,
+    operations,
+    sample_expression,
+    solve,
+    write,
+)
+from capabilities.slm.training.stories import parse_form, story
 from capabilities.slm.training.wordings import (
-    DECLINED_OPERATIONS,
     HELD_OUT,
     NUMBER_WORDS,
     OTHER_QUESTIONS,
+    SEQUENCES,
+    SEQUENCES_HELD_OUT,
     SYSTEM_PROMPTS,
     TRAINING,
+    UNSUPPORTED,
     dress,
+    fill,
     ramble,
 )
+from capabilities.slm.training.working import OutOfRange
 
-HELD_OUT_SHARE = 10  # one pair of operands in ten is never trained on
-DECLINED_SHARE = 0.14
-CUT_SHARE = 0.6
+HELD_OUT_SHARE = 10  # one set of operands in ten is never trained on
 NOT_ARITHMETIC = "I only do arithmetic."
 OUT_OF_RANGE = (
-    "I only add or subtract two numbers of up to four digits, or multiply two of up to two digits."
+    "I only add, subtract and divide numbers of up to four digits, divide by up to two digits, "
+    "and multiply two by two digits or four by one."
 )
+UNKNOWN_OPERATION = "I only add, subtract, multiply and divide."
+BY_ZERO = "Nothing can be divided by zero."
 IN_WORDS = "I only read numbers that are written in digits."
-CATEGORIES = (
-    "add",
-    "subtract",
-    "negative",
-    "multiply",
-    "decline",
-)
+
+# What the bar `arithmetic.exact` counts: whole numbers, + - * and divisions without a rest.
+INTEGER_CATEGORIES = ("add", "subtract", "negative", "multiply", "divide")
+CATEGORIES = (*INTEGER_CATEGORIES, "rounded", "decimals", "steps", "words", "decline")
+
+# What training draws, by share; division is the hardest to learn, stories the widest.
+_MIXTURE = {
+    "integers": 0.2,
+    "division": 0.2,
+    "decimals": 0.1,
+    "steps": 0.16,
+    "words": 0.27,
+    "decline": 0.07,
+}
+# The share of examples cut after the task is read, copied and padded: reading it out of a
+# sentence is learned last, the columns make up most of a reply and are learned first.
+_CUT = {"integers": 0.6, "division": 0.3, "decimals": 0.4, "steps": 0.3, "words": 0.75}
 
 
 @dataclass(frozen=True)
 class Task:
-    """`left operation right`, the operation one of + - *."""
+    """`left operation right` on whole numbers, the operation one of + - * /."""
 
     left: int
     operation: str
     right: int
 
     @property
+    def expression(self) -> Expression:
+        return (str(self.left), self.operation, str(self.right))
+
+    @property
     def value(self) -> int:
-        if self.operation == "+":
-            return self.left + self.right
-        if self.operation == "-":
-            return self.left - self.right
-        return self.left * self.right
+        """The exact value; meaningless for a quotient with a rest."""
+        return int(exact_value(self.expression))
 
     @property
     def category(self) -> str:
         if self.operation == "-":
             return "negative" if self.value < 0 else "subtract"
-        return "add" if self.operation == "+" else "multiply"
+        return {"+": "add", "*": "multiply", "/": "divide"}[self.operation]
 
     @property
     def answer(self) -> str:
-        return f"{self.left} {self.operation} {self.right} = {self.value}"
+        return answer_of(self.expression)
 
     @property
     def held_out(self) -> bool:
-        """Whether this pair of operands, in either order, is kept for evaluation."""
-        low, high = sorted((self.left, self.right))
-        digest = hashlib.blake2b(f"{low},{high}".encode(), digest_size=4).digest()
-        return int.from_bytes(digest, "big") % HELD_OUT_SHARE == 0
+        return is_held_out(self.expression)
+
+
+def is_held_out(expression: Expression) -> bool:
+    """Whether these operands, in any order, are kept for evaluation."""
+    operands = sorted(numbers(expression), key=lambda text: (float(text), text))
+    digest = hashlib.blake2b(",".join(operands).encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") % HELD_OUT_SHARE == 0
+
+
+def answer_of(expression: Expression) -> str:
+    """`48 * 27 = 1296`; a rounded result says so."""
+    solved = solve(expression)
+    note = " (rounded)" if solved.rounded else ""
+    return f"{write(expression, spaces=True)} = {solved.value}{note}"
 
 
 def scratchpad(task: Task) -> str:
     """The working of `task`, as the model is to write it between the think tags."""
-    asked = f"{task.left}{task.operation}{task.right}\n"
-    if task.operation == "*":
-        return asked + _product(task.left, task.right)
-    padded = f"{task.left:04}{task.operation}{task.right:04}\n"
-    if task.operation == "+":
-        return asked + padded + _sum_columns(task.left, task.right)
-    return asked + padded + _difference(task.left, task.right)
-
-
-def _sum_columns(left: int, right: int) -> str:
-    text, carry, digits = "", 0, ""
-    for label, x, y in zip("abcd", f"{left:04}"[::-1], f"{right:04}"[::-1], strict=True):
-        total = int(x) + int(y) + carry
-        text += f"{label}{x}+{y}+{carry}={total:02}"
-        carry, digit = divmod(total, 10)
-        digits = f"{digit}{digits}"
-    return f"{text}r{carry}{digits}"
-
-
-def _difference(left: int, right: int) -> str:
-    text = ""
-    for x, y in zip(f"{left:04}", f"{right:04}", strict=True):
-        text += f"{x}{'=' if x == y else '<' if x < y else '>'}{y}"
-        if x != y:
-            break
-    larger, smaller = max(left, right), min(left, right)
-    text += f"{'s' if left < right else 'k'}{larger:04}-{smaller:04}\n"
-    borrow, digits = 0, ""
-    for label, x, y in zip("abcd", f"{larger:04}"[::-1], f"{smaller:04}"[::-1], strict=True):
-        value = int(x) - int(y) - borrow
-        next_borrow, digit = int(value < 0), value % 10
-        text += f"{label}{x}-{y}-{borrow}={next_borrow}{digit}"
-        borrow, digits = next_borrow, f"{digit}{digits}"
-    return f"{text}r{borrow}{digits}"
-
-
-def _product(left: int, right: int) -> str:
-    text, rows = f"{left:02}*{right:02}\n", []
-    tens, ones = divmod(left, 10)
-    steps = zip((("e", "f"), ("g", "h")), reversed(divmod(right, 10)), strict=True)
-    for (low, high), factor in steps:
-        first = ones * factor
-        second = tens * factor
-        total = second + first // 10
-        text += f"{low}{ones}*{factor}={first:02}"
-        text += f"{high}{tens}*{factor}={second:02}+{first // 10}={total:02}"
-        rows.append(total * 10 + first % 10)
-    upper = rows[1] * 10
-    return f"{text}\n{rows[0]:04}+{upper:04}\n{_sum_columns(rows[0], upper)}"
+    return solve(task.expression).scratchpad
 
 
 def _number(rng: random.Random, digits: int) -> int:
@@ -150,10 +131,14 @@ def _number(rng: random.Random, digits: int) -> int:
 def sample_task(rng: random.Random, *, hard: bool) -> Task:
     """A task; `hard` oversamples carries, borrows, near-equal and short operands.
 
-    Sums and differences of 1 to 4 digits each, products of 1 or 2 digits each.
+    Sums and differences of 1 to 4 digits each; products of 1 or 2 digits each, or up to four
+    digits by one.
     """
     operation = rng.choices("+-*", weights=(32, 40, 28))[0]
     if operation == "*":
+        if rng.random() < 0.15:
+            left, right = _number(rng, rng.choice((3, 3, 4))), _number(rng, 1)
+            return Task(left, operation, right) if rng.random() < 0.5 else Task(right, "*", left)
         left, right = (_number(rng, rng.choice((1, 2, 2, 2))) for _ in range(2))
         return Task(left, operation, right)
     # People ask about short numbers; the figures should say how the long ones fare.
@@ -176,6 +161,36 @@ def sample_task(rng: random.Random, *, hard: bool) -> Task:
     return Task(min(left, 9999), operation, min(right, 9999))
 
 
+def sample_division(rng: random.Random, *, exact: bool) -> Task:
+    """A quotient of up to four digits by up to two, without a rest if `exact`."""
+    divisor = _number(rng, rng.choice((1, 1, 2, 2, 2))) or rng.randrange(1, 10)
+    if exact:
+        most = min(999, 9999 // divisor)
+        quotient = rng.randrange(1, min(most, rng.choice((20, 100, 100, 1000))) + 1)
+        return Task(divisor * quotient, "/", divisor)
+    return Task(_number(rng, rng.choice((1, 2, 2, 3, 3, 4))), "/", divisor)
+
+
+def sample_decimals(rng: random.Random) -> Expression:
+    """One operation with at least one decimal, that the columns have room for."""
+    while True:
+        places = rng.choice((1, 1, 2))
+        texts = []
+        for _ in range(2):
+            digits = rng.choice((1, 2, 2, 3, 3, 4))
+            own = rng.choice((places, places, 0, 1))
+            number = _number(rng, digits)
+            texts.append(f"{number / 10**own:.{own}f}" if own else str(number))
+        expression = (texts[0], rng.choices("+-*/", weights=(35, 35, 15, 15))[0], texts[1])
+        if "." not in texts[0] + texts[1]:
+            continue
+        try:
+            solve(expression)
+        except OutOfRange:
+            continue
+        return expression
+
+
 def _system(rng: random.Random) -> str:
     return rng.choice(SYSTEM_PROMPTS) if rng.random() < 0.3 else ""
 
@@ -185,81 +200,179 @@ def _words_for_number(rng: random.Random) -> str:
 
 
 def _declined(rng: random.Random, *, held_out: bool) -> Example:
-    if rng.random() < 0.5:
+    draw = rng.random()
+    pad = ""
+    if draw < 0.5:
         pool = [q for i, q in enumerate(OTHER_QUESTIONS) if (i % 5 == 0) == held_out]
         question, answer = rng.choice(pool), NOT_ARITHMETIC
-        if "{n}" in question:
-            question = question.replace("{n}", str(rng.randrange(1, 2000)))
-    elif rng.random() < 0.25:
+        question = question.replace("{n}", str(rng.randrange(1, 2000)))
+    elif draw < 0.6:
         answer = IN_WORDS
-        operation = rng.choice("+-*")
+        operation = rng.choice("+-*/")
         first, second = _words_for_number(rng), _words_for_number(rng)
-        if rng.random() < 0.2:
-            first = str(_number(rng, rng.choice((1, 2))))
         question = rng.choice(TRAINING[operation]).format(a=first, b=second)
-    else:
-        answer = OUT_OF_RANGE
+    elif draw < 0.78:
+        answer = UNKNOWN_OPERATION
         left, right = (_number(rng, rng.choice((1, 2, 3, 4))) for _ in range(2))
-        kind = rng.randrange(3)
-        if kind == 0:
-            question = rng.choice(DECLINED_OPERATIONS).format(a=left, b=right)
-        else:
-            operation = "*" if kind == 1 else rng.choice("+-")
-            left = _number(rng, rng.choice((3, 4) if kind == 1 else (5, 5, 6)))
-            if rng.random() < 0.5:
-                left, right = right, left
-            question = rng.choice(TRAINING[operation]).format(a=left, b=right)
+        question = rng.choice(UNSUPPORTED).format(a=left, b=right)
+    elif draw < 0.83:
+        answer, left = BY_ZERO, _number(rng, rng.choice((1, 2, 3)))
+        question = rng.choice(TRAINING["/"]).format(a=left, b=0)
+    elif draw < 0.93:
+        answer = OUT_OF_RANGE
+        operation = rng.choice("+-**/")
+        left = _number(rng, rng.choice((3, 4) if operation == "*" else (5, 5, 6)))
+        right = _number(rng, rng.choice((2, 3) if operation == "*" else (1, 2, 3, 4)))
+        if rng.random() < 0.5 and operation != "/":
+            left, right = right, left
+        question = rng.choice(TRAINING[operation]).format(a=left, b=right)
+    else:
+        question, pad = _too_large_on_the_way(rng)
+        answer = OUT_OF_RANGE
     return Example(
         question=dress(rng, question, held_out=held_out),
         answer=answer,
+        scratchpad=pad,
         system=_system(rng),
         category="decline",
         new_wording=held_out,
     )
 
 
+def _too_large_on_the_way(rng: random.Random) -> tuple[str, str]:
+    """Several steps of which a later one has no room: worked as far as it goes."""
+    while True:
+        values = {letter: str(_number(rng, rng.choice((2, 2, 3)))) for letter in "abc"}
+        form = rng.choice(("a*b*c", "(a+b)*c", "a*b+c", "(a-b)*c"))
+        expression = filled(parse_form(form), values)
+        try:
+            solve(expression)
+        except OutOfRange as stopped:
+            if stopped.so_far.count("\n=") > 0:
+                return f"what is {write(expression, spaces=True)}", stopped.so_far
+
+
 def sample(rng: random.Random) -> Example:
-    """One training example: never a held-out pair, never a held-out wording."""
-    if rng.random() < DECLINED_SHARE:
+    """One training example: never held-out operands, never a held-out wording."""
+    kind = rng.choices(tuple(_MIXTURE), weights=tuple(_MIXTURE.values()))[0]
+    if kind == "decline":
         return _declined(rng, held_out=False)
     while True:
-        task = sample_task(rng, hard=True)
-        if not task.held_out:
+        question, expression, category = _asked(rng, kind, held_out=False, hard=True)
+        if not is_held_out(expression):
             break
-    wording = rng.choice(TRAINING[task.operation]).format(a=task.left, b=task.right)
-    if rng.random() < 0.25:
-        wording = ramble(rng, wording)
-    example = _example(rng, task, wording, held_out=False)
-    if rng.random() < CUT_SHARE:
-        # Reading the task out of a sentence is learned last: practise it without the columns,
-        # which make up two thirds of a reply and are learned first.
-        opening = example.scratchpad[
-            : example.scratchpad.index("a" if task.operation != "*" else "e")
-        ]
-        example = replace(example, reply_limit=1 + len(opening))  # a token each, after <|think|>
+    if kind != "words" and rng.random() < 0.25:
+        question = ramble(rng, question)
+    example = _example(rng, question, expression, category, held_out=False)
+    if rng.random() < _CUT[kind]:
+        lines = example.scratchpad.splitlines()
+        # One operation: the padded line too. Every character is about a token.
+        opening = lines[0] if operations(expression) > 1 else "\n".join(lines[:2]) + "\n"
+        example = replace(example, reply_limit=2 + len(opening))  # and <|think|> before it
     return example
 
 
+# What evaluation draws, by share.
+_EVALUATED = {"integers": 0.4, "division": 0.25, "decimals": 0.1, "steps": 0.2, "decline": 0.05}
+
+
 def held_out_example(rng: random.Random) -> Example:
-    """One evaluation example: a held-out pair, half of them in a held-out wording."""
-    if rng.random() < 0.04:
+    """One evaluation example: held-out operands, half of them in a held-out wording."""
+    kind = rng.choices(tuple(_EVALUATED), weights=tuple(_EVALUATED.values()))[0]
+    if kind == "decline":
         return _declined(rng, held_out=True)
+    return _held_out(rng, kind, new_wording=rng.random() < 0.5)
+
+
+def held_out_story(rng: random.Random) -> Example:
+    """A word problem with held-out numbers, told in a held-out way."""
+    return _held_out(rng, "words", new_wording=True)
+
+
+def held_out_any(rng: random.Random) -> Example:
+    """What the training run watches: calculations and stories."""
+    return held_out_story(rng) if rng.random() < 0.3 else held_out_example(rng)
+
+
+def _held_out(rng: random.Random, kind: str, *, new_wording: bool) -> Example:
     while True:
-        task = sample_task(rng, hard=False)
-        if task.held_out:
-            break
-    new_wording = rng.random() < 0.5
-    wordings = (HELD_OUT if new_wording else TRAINING)[task.operation]
-    wording = rng.choice(wordings).format(a=task.left, b=task.right)
-    return _example(rng, task, wording, held_out=new_wording)
+        question, expression, category = _asked(rng, kind, held_out=new_wording, hard=False)
+        if is_held_out(expression):
+            return _example(rng, question, expression, category, held_out=new_wording)
 
 
-def _example(rng: random.Random, task: Task, wording: str, *, held_out: bool) -> Example:
+def _asked(
+    rng: random.Random, kind: str, *, held_out: bool, hard: bool
+) -> tuple[str, Expression, str]:
+    """A question, its calculation and its category."""
+    wordings = HELD_OUT if held_out else TRAINING
+    if kind == "words":
+        question, expression = story(rng, held_out=held_out)
+        return question, expression, "words"
+    if kind == "steps":
+        if rng.random() < 0.35:
+            return (*_told_in_steps(rng, held_out=held_out), "steps")
+        expression = sample_expression(rng)
+        text = write(expression, spaces=rng.random() < 0.6)
+        if rng.random() < 0.15:
+            text = text.replace("*", "×").replace("/", "÷")  # noqa: RUF001 - as people type it
+        return rng.choice(_frames(held_out)).replace("#", text), expression, "steps"
+    if kind == "decimals":
+        expression = sample_decimals(rng)
+        left, operation, right = expression
+        category = "decimals"
+    else:
+        task = sample_task(rng, hard=hard)
+        category = task.category
+        if kind == "division":
+            exact = rng.random() < (0.7 if hard else 0.8)
+            task = sample_division(rng, exact=exact)
+            category = "divide" if task.left % task.right == 0 else "rounded"
+        expression = task.expression
+        left, operation, right = str(task.left), task.operation, str(task.right)
+        if hard and kind == "integers" and operation != "*" and rng.random() < 0.06:
+            left = f"-{task.left or 1}"
+            expression, category = (left, operation, right), "negative"
+    return rng.choice(wordings[str(operation)]).format(a=left, b=right), expression, category
+
+
+def _told_in_steps(rng: random.Random, *, held_out: bool) -> tuple[str, Expression]:
+    pattern, form = rng.choice(SEQUENCES_HELD_OUT if held_out else SEQUENCES)
+    while True:
+        values = {letter: str(_number(rng, rng.choice((1, 1, 2, 2, 3)))) for letter in "abc"}
+        expression = filled(_form(form), values)
+        try:
+            if len(solve(expression).scratchpad) > LONGEST:
+                continue
+        except OutOfRange:
+            continue
+        text = fill(rng, pattern).format(**values)
+        return rng.choice(_frames(held_out)).replace("#", text), expression
+
+
+@cache
+def _form(text: str) -> Expression:
+    return parse_form(text)
+
+
+@cache
+def _frames(held_out: bool) -> tuple[str, ...]:
+    """How a calculation is asked for, with # for it."""
+    known = {w.replace("{a} + {b}", "#") for w in TRAINING["+"] if "{a} + {b}" in w}
+    new = {w.replace("{a} + {b}", "#") for w in HELD_OUT["+"] if "{a} + {b}" in w}
+    # Half are bare: most people type nothing but the calculation.
+    chosen = sorted(new if held_out else known)
+    return (*chosen, *["#"] * len(chosen), *["what is #"] * (len(chosen) // 2))
+
+
+def _example(
+    rng: random.Random, question: str, expression: Expression, category: str, *, held_out: bool
+) -> Example:
     return Example(
-        question=dress(rng, wording, held_out=held_out),
-        answer=task.answer,
-        scratchpad=scratchpad(task),
+        question=question if category == "words" else dress(rng, question, held_out=held_out),
+        answer=answer_of(expression),
+        scratchpad=solve(expression).scratchpad,
         system=_system(rng),
-        category=task.category,
+        category=category,
         new_wording=held_out,
     )

@@ -41,8 +41,18 @@ _BLOCK_TENSORS = {
 }
 
 
-def export_f32(model: Llama, output: Path, *, name: str, description: str) -> None:
-    """Write `model` to `output` in 32-bit floats, with its tokenizer and chat template."""
+# What the model was trained to do, as a list in its file: a benchmark asks for nothing else.
+TASKS_KEY = "gossamer.tasks"
+EXITS_KEY = "gossamer.exits"  # in the file of the exits: the numbers of their blocks
+
+
+def export_f32(
+    model: Llama, output: Path, *, name: str, description: str, tasks: tuple[str, ...] = ()
+) -> None:
+    """Write `model` to `output` in 32-bit floats, with its tokenizer and chat template.
+
+    Early exits are left out: llama.cpp refuses a file with tensors that it does not know.
+    """
     import gguf
 
     config = model.config
@@ -64,8 +74,40 @@ def export_f32(model: Llama, output: Path, *, name: str, description: str) -> No
     writer.add_rope_dimension_count(config.head_width)
     writer.add_rope_freq_base(config.rope_base)
     _add_tokenizer(writer)
+    if tasks:
+        writer.add_array(TASKS_KEY, list(tasks))
     for key, tensor in model.state_dict().items():
-        writer.add_tensor(gguf_name(key), _array(tensor))
+        if not key.startswith("exits."):
+            writer.add_tensor(gguf_name(key), _array(tensor))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def export_exits(model: Llama, output: Path, *, name: str) -> None:
+    """Write the early exits of `model`: `exit.k.norm.weight`, `exit.k.output.weight` for each k.
+
+    Copied into a file of the first k blocks as `output_norm.weight` and `output.weight` they are
+    its head. The head, embedding times the exit's map, is quantized as the model is; norms are not.
+    """
+    import gguf
+
+    writer = gguf.GGUFWriter(output, "gossamer-exits")
+    writer.add_name(f"gossamer-{name}-exits")
+    writer.add_array(EXITS_KEY, list(model.config.exits))
+    writer.add_embedding_length(model.config.width)
+    writer.add_vocab_size(model.config.vocabulary)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    for number in model.config.exits:
+        exit_ = model.exits[str(number)]
+        head = _array(model.embedding.weight @ exit_.map.weight)
+        writer.add_tensor(f"exit.{number}.norm.weight", _array(exit_.norm.weight))
+        writer.add_tensor(
+            f"exit.{number}.output.weight",
+            gguf.quants.quantize(head, gguf.GGMLQuantizationType.Q8_0),
+            raw_dtype=gguf.GGMLQuantizationType.Q8_0,
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

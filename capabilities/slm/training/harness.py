@@ -1,13 +1,12 @@
-"""The training loop that all models share: batches, schedule, evaluation, checkpoints.
+"""The training loop that all models share: schedule, evaluation, checkpoints; on a CPU or a GPU.
 
-A batch holds questions of similar length, one per row, so little is padding and no row sees its
-neighbour; positions start at zero as they do in use. The loss counts only what the model writes.
+The loss counts only what the model writes. A run ends after its steps or, given a budget of
+seconds, after that time, the schedule bent to it. It can stop at any checkpoint and go on.
 """
 
 from __future__ import annotations
 
 import json
-import random
 import sys
 import time
 from collections import Counter
@@ -19,20 +18,36 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from capabilities.slm.training.chat import Example, prompt_ids, reply_ids
-from capabilities.slm.training.model import Llama, ModelConfig
+from capabilities.slm.training.batches import (
+    IGNORE,
+    Batch,
+    batches,
+    held_out_examples,
+    make_batch,
+    stream,
+)
+from capabilities.slm.training.model import Llama, ModelConfig, deepened
 from capabilities.slm.training.optimiser import build_optimisers
-from capabilities.slm.training.tokenizer import PAD, load_tokenizer, special_id
+from capabilities.slm.training.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from tokenizers import Tokenizer
 
-    Sampler = Callable[[random.Random], Example]
+    from capabilities.slm.training.batches import Sampler
+    from capabilities.slm.training.chat import Example
 
-IGNORE = -100  # cross_entropy's mark for positions that do not count
+__all__ = [
+    "IGNORE", "Batch", "TrainingConfig", "batches", "exact_by_category", "held_out_examples",
+    "load_checkpoint", "make_batch", "reply_loss", "train",
+]  # fmt: skip
+
+_LOG_EVERY = 20  # steps; reading the loss makes a GPU wait
+_BUDGET_EVALUATIONS = 12  # evaluations and checkpoints over a run with a budget
+_EVALUATED_CELLS = 65_536  # of one batch of the evaluation: its logits are 3,072 floats a cell
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,9 @@ class TrainingConfig:
     `batch_tokens` trades steps for smoothness: these models learn more from many small steps.
     `head_negatives` is how many tokens, beside those in use, the head chooses among (0: all).
     The rate warms up, stays, and falls linearly to zero over the last `cooldown_share`.
+    `budget_s`, when given, ends the run after so many seconds of training, whatever `steps` says.
+    `exit_weight` is what the loss of each early exit counts beside the model's own (EE-LLM trains
+    them together). `workers` draw the data beside this process.
     """
 
     steps: int = 4000
@@ -56,76 +74,53 @@ class TrainingConfig:
     head_negatives: int = 256
     bfloat16: bool = True
     evaluate_every: int = 200
-    evaluation_questions: int = 300
+    evaluation_questions: int = 200
+    budget_s: float | None = None
+    exit_weight: float = 0.3
+    workers: int = 0
+    compiled: bool = False
     model: ModelConfig = field(default_factory=ModelConfig)
 
-    def rate_share(self, step: int) -> float:
+    def progress(self, step: int, elapsed_s: float) -> float:
+        """How far the run is, 0 to 1."""
+        if self.budget_s is not None:
+            return min(1.0, elapsed_s / self.budget_s)
+        return min(1.0, step / self.steps)
+
+    def rate_share(self, step: int, progress: float) -> float:
         """The share of the full rate at `step`, 0 to 1."""
-        cooldown = max(1, int(self.steps * self.cooldown_share))
-        return min(1.0, (step + 1) / self.warmup_steps, max(0.0, (self.steps - step) / cooldown))
+        falling = (1.0 - progress) / self.cooldown_share if self.cooldown_share else 1.0
+        return min(1.0, (step + 1) / self.warmup_steps, max(0.0, falling))
 
 
-@dataclass(frozen=True)
-class Batch:
-    """`ids` and `targets`, both `[rows, length]`; targets are IGNORE outside the reply."""
-
-    ids: Tensor
-    targets: Tensor
-    examples: list[Example]
-
-
-def make_batch(tokenizer: Tokenizer, examples: list[Example]) -> Batch:
-    """Rows padded on the right to the longest."""
-    rows = [(prompt_ids(tokenizer, e), reply_ids(tokenizer, e)) for e in examples]
-    length = max(len(prompt) + len(reply) for prompt, reply in rows) - 1
-    ids = torch.full((len(rows), length), special_id(PAD))
-    targets = torch.full((len(rows), length), IGNORE)
-    for i, (prompt, reply) in enumerate(rows):
-        whole = prompt + reply
-        ids[i, : len(whole) - 1] = torch.tensor(whole[:-1])
-        targets[i, len(prompt) - 1 : len(whole) - 1] = torch.tensor(reply)
-    return Batch(ids, targets, examples)
-
-
-def batches(
-    tokenizer: Tokenizer, sampler: Sampler, rng: random.Random, batch_tokens: int
-) -> Iterator[Batch]:
-    """Endless batches of at most `batch_tokens` cells, questions of similar length together."""
-    while True:
-        examples = [sampler(rng) for _ in range(512)]
-        lengths = {
-            id(e): len(prompt_ids(tokenizer, e)) + len(reply_ids(tokenizer, e)) for e in examples
-        }
-        examples.sort(key=lambda e: lengths[id(e)])
-        groups: list[list[Example]] = [[]]
-        for example in examples:
-            if (len(groups[-1]) + 1) * lengths[id(example)] > batch_tokens:
-                groups.append([])
-            groups[-1].append(example)
-        rng.shuffle(groups)
-        for group in groups:
-            if group:
-                yield make_batch(tokenizer, group)
-
-
-def reply_loss(model: Llama, batch: Batch, negatives: int = 0) -> Tensor:
-    """Mean cross entropy over the tokens of the replies.
+def reply_loss(model: Llama, batch: Batch, negatives: int = 0, exit_weight: float = 0.0) -> Tensor:
+    """Mean cross entropy over the tokens of the replies; early exits add `exit_weight` of theirs.
 
     The head over the whole vocabulary is a third of the work. With `negatives` the choice is only
     among the tokens that the batch's replies use and that many others, drawn anew each time.
     """
     keep = batch.targets != IGNORE
-    # Only rows that count go through the head.
-    rows, targets = model.hidden(batch.ids)[-1][keep], batch.targets[keep]
-    if not negatives:
-        return functional.cross_entropy(model.logits(rows).float(), targets)
-    vocabulary = model.config.vocabulary
-    chosen = torch.zeros(vocabulary, dtype=torch.bool, device=targets.device)
-    chosen[torch.randint(vocabulary, (negatives,), device=targets.device)] = True
-    chosen[targets] = True
-    candidates, place = chosen.nonzero().flatten(), chosen.cumsum(0) - 1
-    logits = functional.linear(model.norm(rows), model.embedding.weight[candidates])
-    return functional.cross_entropy(logits.float(), place[targets])
+    targets = batch.targets[keep]
+    states = model.hidden(batch.ids)
+    # Only rows that count go through the heads.
+    heads = [(1.0, model.norm(states[-1][keep]))]
+    if exit_weight:
+        heads += [
+            (exit_weight, model.exits[str(k)](states[k - 1][keep])) for k in model.config.exits
+        ]
+    weight = model.embedding.weight
+    if negatives:
+        vocabulary = model.config.vocabulary
+        chosen = torch.zeros(vocabulary, dtype=torch.bool, device=targets.device)
+        chosen[torch.randint(vocabulary, (negatives,), device=targets.device)] = True
+        chosen[targets] = True
+        targets = (chosen.cumsum(0) - 1)[targets]
+        weight = weight[chosen.nonzero().flatten()]
+    loss: Tensor = sum(
+        share * functional.cross_entropy(functional.linear(rows, weight).float(), targets)
+        for share, rows in heads
+    )  # type: ignore[assignment]
+    return loss
 
 
 @torch.no_grad()
@@ -143,16 +138,31 @@ def exact_by_category(
     for example in examples:
         seen.update(("all", example.category))
     rows = [replace(e, answer=a) for e in examples for a in e.alternatives or (e.answer,)]
-    ordered = sorted(rows, key=lambda e: len(e.question) + len(e.scratchpad))
-    for start in range(0, len(ordered), 64):
-        batch = make_batch(tokenizer, ordered[start : start + 64])
-        device = model.embedding.weight.device
-        best = model(batch.ids.to(device)).argmax(-1).cpu()
-        exact = ((best == batch.targets) | (batch.targets == IGNORE)).all(1)
-        for example, ok in zip(batch.examples, exact.tolist(), strict=True):
-            if ok:
+    ordered = sorted(rows, key=lambda e: len(e.question) + len(e.scratchpad) + len(e.answer))
+    device = model.embedding.weight.device
+    for group in _groups(ordered, tokenizer):
+        targets = group.targets.to(device)
+        keep = targets != IGNORE
+        # Only rows that count go through the head: its logits are the largest thing here.
+        states = model.hidden(group.ids.to(device))[-1]
+        best = model.logits(states[keep]).argmax(-1)
+        wrong = torch.zeros_like(targets, dtype=torch.bool)
+        wrong[keep] = best != targets[keep]
+        for example, bad in zip(group.examples, wrong.any(1).tolist(), strict=True):
+            if not bad:
                 right.update(("all", example.category))
     return {key: round(right[key] / seen[key], 4) for key in sorted(seen)}
+
+
+def _groups(ordered: list[Example], tokenizer: Tokenizer) -> Iterator[Batch]:
+    start, size = 0, 64
+    while start < len(ordered):
+        group = make_batch(tokenizer, ordered[start : start + size])
+        while group.ids.numel() > _EVALUATED_CELLS and len(group.examples) > 1:
+            size = len(group.examples) // 2
+            group = make_batch(tokenizer, group.examples[:size])
+        start += len(group.examples)
+        yield group
 
 
 def train(
@@ -162,78 +172,155 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
+    begin: Path | None = None,
+    stop_at: float | None = None,
 ) -> Llama:
-    """Train, writing `checkpoint.pt` and `log.jsonl` into `folder`; returns the trained model."""
+    """Train, writing `checkpoint.pt` and `log.jsonl` into `folder`; returns the model.
+
+    `resume` goes on from the folder's checkpoint. `begin` starts from the weights of another run's
+    checkpoint, of the same shape or with fewer blocks. `stop_at`, on the monotonic clock, ends the
+    call early, with a checkpoint to go on from.
+    """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
+    torch.set_float32_matmul_precision("high")
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer()
-    model = Llama(config.model).to(config.device)
+    model = (_begun(begin, config.model) if begin else Llama(config.model)).to(config.device)
     optimisers = build_optimisers(model, config.matrix_rate, config.other_rate)
     base_rates = [[group["lr"] for group in o.param_groups] for o in optimisers]
-    first, elapsed_before = 0, 0.0
+    step, elapsed_before = 0, 0.0
     if resume and (folder / "checkpoint.pt").exists():
-        saved = torch.load(folder / "checkpoint.pt", weights_only=True)
-        model.load_state_dict(saved["model"])
-        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
-        first, elapsed_before = saved["step"], saved["elapsed_s"]
+        step, elapsed_before = _restore(folder, model, optimisers, config.device)
+    if config.progress(step, elapsed_before) >= 1.0:
+        return model
     # A resumed run draws other questions than the first: the stream is endless anyway.
-    rng = random.Random(config.seed * 1_000_003 + first)
-    stream = batches(tokenizer, sampler, rng, config.batch_tokens)
-    started, tokens, losses = time.monotonic(), 0, []
-    for step in range(first, config.steps):
-        batch = next(stream)
-        batch = Batch(batch.ids.to(config.device), batch.targets.to(config.device), [])
-        context = (
-            torch.autocast(config.device, dtype=torch.bfloat16)
-            if config.bfloat16
-            else nullcontext()
+    source = stream(
+        sampler,
+        config.seed * 1_000_003 + step,
+        config.batch_tokens,
+        workers=config.workers,
+        pinned=config.device != "cpu",
+    )
+    forward = torch.compile(reply_loss, dynamic=True) if config.compiled else reply_loss
+    started = time.monotonic()
+    elapsed, progress = elapsed_before, config.progress(step, elapsed_before)
+    tokens, losses = 0, torch.zeros((), device=config.device)
+    logged, evaluated = step, _evaluations(config, step, progress)
+    while True:
+        ids, targets = next(source)
+        batch = Batch(
+            ids.to(config.device, non_blocking=True),
+            targets.to(config.device, non_blocking=True),
+            [],
         )
-        with context:
-            loss = reply_loss(model, batch, config.head_negatives)
+        with _precision(config):
+            loss = forward(model, batch, config.head_negatives, config.exit_weight)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser, rates in zip(optimisers, base_rates, strict=True):
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * config.rate_share(step)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        tokens += batch.ids.numel()
-        losses.append(loss.item())
-        done = step + 1
-        if done % 20 == 0 or done == config.steps:
-            elapsed = time.monotonic() - started
-            line: dict[str, Any] = {
-                "step": done,
-                "loss": round(sum(losses) / len(losses), 4),
-                "tokens_per_s": round(tokens / elapsed),
-                "elapsed_s": round(elapsed + elapsed_before),
-            }
-            losses = []
-            if done % config.evaluate_every == 0 or done == config.steps:
+        _update(optimisers, base_rates, config.rate_share(step, progress))
+        step += 1
+        tokens += ids.numel()
+        losses += loss.detach()
+        elapsed = time.monotonic() - started + elapsed_before
+        progress = config.progress(step, elapsed)
+        stopped = stop_at is not None and time.monotonic() >= stop_at
+        ended = progress >= 1.0 or stopped
+        if not (ended or step % _LOG_EVERY == 0):
+            continue
+        line: dict[str, Any] = {
+            "step": step,
+            "loss": round(float(losses) / (step - logged), 4),
+            "tokens_per_s": round(tokens / (elapsed - elapsed_before)),
+            "elapsed_s": round(elapsed),
+        }
+        losses.zero_()
+        logged = step
+        count = _evaluations(config, step, progress)
+        if ended or count > evaluated:
+            evaluated = count
+            with _precision(config):
                 line["exact"] = exact_by_category(
                     model, tokenizer, held_out[: config.evaluation_questions]
                 )
-                saved = {
-                    "model": model.state_dict(),
-                    "optimisers": [o.state_dict() for o in optimisers],
-                    "step": done,
-                    "elapsed_s": elapsed + elapsed_before,
-                    "config": asdict(config.model),
-                }
-                # Written aside, then renamed: an export may read it at any moment.
-                torch.save(saved, folder / "checkpoint.tmp")
-                (folder / "checkpoint.tmp").replace(folder / "checkpoint.pt")
-            with (folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            print(json.dumps(line), file=sys.stderr, flush=True)
-    return model
+            _save(folder, model, optimisers, step, elapsed, config)
+        with (folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        print(json.dumps(line), file=sys.stderr, flush=True)
+        if ended:
+            return model
+
+
+def _update(
+    optimisers: list[torch.optim.Optimizer], base_rates: list[list[float]], share: float
+) -> None:
+    for optimiser, rates in zip(optimisers, base_rates, strict=True):
+        for group, rate in zip(optimiser.param_groups, rates, strict=True):
+            group["lr"] = rate * share
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+
+def _evaluations(config: TrainingConfig, step: int, progress: float) -> int:
+    """How many evaluations are due by now."""
+    if config.budget_s is not None:
+        return int(progress * _BUDGET_EVALUATIONS)
+    return step // config.evaluate_every
+
+
+def _precision(config: TrainingConfig) -> AbstractContextManager[Any]:
+    if not config.bfloat16:
+        return nullcontext()
+    context: AbstractContextManager[Any] = torch.autocast(config.device, dtype=torch.bfloat16)
+    return context
+
+
+def _save(
+    folder: Path,
+    model: Llama,
+    optimisers: list[torch.optim.Optimizer],
+    step: int,
+    elapsed_s: float,
+    config: TrainingConfig,
+) -> None:
+    saved = {
+        "model": model.state_dict(),
+        "optimisers": [o.state_dict() for o in optimisers],
+        "step": step,
+        "elapsed_s": elapsed_s,
+        "config": asdict(config.model),
+    }
+    # Written aside, then renamed: an export may read it at any moment.
+    torch.save(saved, folder / "checkpoint.tmp")
+    (folder / "checkpoint.tmp").replace(folder / "checkpoint.pt")
+
+
+def _restore(
+    folder: Path, model: Llama, optimisers: list[torch.optim.Optimizer], device: str
+) -> tuple[int, float]:
+    """Load the folder's checkpoint; the steps and the seconds behind it."""
+    saved = torch.load(folder / "checkpoint.pt", weights_only=True, map_location=device)
+    model.load_state_dict(saved["model"])
+    for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
+        optimiser.load_state_dict(state)
+    return saved["step"], saved["elapsed_s"]
+
+
+def _begun(path: Path, shape: ModelConfig) -> Llama:
+    """The model of another run's checkpoint in `shape`, which may have more blocks."""
+    model = load_checkpoint(path)
+    if replace(model.config, layers=shape.layers, context=shape.context) != shape:
+        raise ValueError(f"{path} holds a model of another shape: {model.config}, not {shape}")
+    grown = Llama(shape)
+    grown.load_state_dict(deepened(model, shape.layers).state_dict())
+    return grown
 
 
 def load_checkpoint(path: Path) -> Llama:
-    """The model of a checkpoint, on the CPU."""
+    """The model of a checkpoint or of packed weights, on the CPU."""
     saved = torch.load(path, weights_only=True, map_location="cpu")
-    model = Llama(ModelConfig(**saved["config"]))
-    model.load_state_dict(saved["model"])
+    shape = dict(saved["config"])
+    shape["exits"] = tuple(shape.get("exits", ()))
+    model = Llama(ModelConfig(**shape))
+    model.load_state_dict({key: tensor.float() for key, tensor in saved["model"].items()})
     return model.eval()

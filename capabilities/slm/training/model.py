@@ -7,7 +7,7 @@ its converters permute the query and key rows. We rotate as llama.cpp does, so n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,11 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a model. Widths are multiples of 32, the block of Q8_0."""
+    """The shape of a model. Widths are multiples of 32, the block of Q8_0.
+
+    `exits` are the numbers of blocks after which a reply may end early: exit k reads the rows that
+    leave block k (counted from one).
+    """
 
     vocabulary: int = 3072
     width: int = 128
@@ -27,6 +31,7 @@ class ModelConfig:
     context: int = 512
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-5
+    exits: tuple[int, ...] = ()
 
     @property
     def head_width(self) -> int:
@@ -91,6 +96,23 @@ class Block(nn.Module):
         return result
 
 
+class Exit(nn.Module):
+    """A norm and a head of its own: a map of the rows before the tied embedding.
+
+    Embedding times map is the head that is stored (export.py); trained as a product it costs
+    `width` squared parameters, not `width` times vocabulary, and begins as the model's own head.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        self.map = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        result: Tensor = self.map(self.norm(rows))
+        return result
+
+
 class Llama(nn.Module):
     """Token ids to logits; the hidden rows after every block are there for early exits."""
 
@@ -100,6 +122,7 @@ class Llama(nn.Module):
         self.embedding = nn.Embedding(config.vocabulary, config.width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        self.exits = nn.ModuleDict({str(k): Exit(config) for k in config.exits})
         self.table: Tensor
         self.register_buffer("table", rotary_table(config, config.context), persistent=False)
         self._initialise()
@@ -113,6 +136,8 @@ class Llama(nn.Module):
             scale = residual_scale if name.endswith(("out.weight", "down.weight")) else 1.0
             deviation = 0.02 if name == "embedding.weight" else parameter.shape[1] ** -0.5
             nn.init.normal_(parameter, std=deviation * scale)
+        for exit_ in self.exits.values():
+            nn.init.eye_(exit_.map.weight)
 
     def hidden(self, ids: Tensor) -> list[Tensor]:
         """Rows after each block: `layers` tensors `[batch, length, width]`, before the norm."""
@@ -128,9 +153,38 @@ class Llama(nn.Module):
         """Logits of rows `[..., width]` through the final norm and the tied embedding."""
         return functional.linear(self.norm(rows), self.embedding.weight)
 
+    def exit_logits(self, number: int, rows: Tensor) -> Tensor:
+        """Logits of exit `number` from the rows `[..., width]` that leave its block."""
+        mapped: Tensor = self.exits[str(number)](rows)
+        return functional.linear(mapped, self.embedding.weight)
+
     def forward(self, ids: Tensor) -> Tensor:
         """`[batch, length]` ids to `[batch, length, vocabulary]` logits."""
         return self.logits(self.hidden(ids)[-1])
 
     def parameter_count(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
+        """What the model file holds; the exits lie in a file of their own."""
+        named = self.named_parameters()
+        return sum(parameter.numel() for name, parameter in named if not name.startswith("exits"))
+
+
+def deepened(model: Llama, layers: int) -> Llama:
+    """A deeper model that computes the same: new blocks add nothing until they are trained.
+
+    They go in between, spread evenly.
+    """
+    old = model.config.layers
+    if layers < old:
+        raise ValueError(f"a model of {old} blocks cannot be deepened to {layers}")
+    deep = Llama(replace(model.config, layers=layers))
+    places = [round((i + 1) * layers / old) - 1 for i in range(old)]
+    with torch.no_grad():
+        for block in deep.blocks:
+            for name, parameter in block.named_parameters():
+                if name.endswith(("out.weight", "down.weight")):
+                    parameter.zero_()
+    for source, place in zip(model.blocks, places, strict=True):
+        deep.blocks[place].load_state_dict(source.state_dict())
+    deep.embedding.load_state_dict(model.embedding.state_dict())
+    deep.norm.load_state_dict(model.norm.state_dict())
+    return deep

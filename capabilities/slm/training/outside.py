@@ -12,17 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capabilities.slm.training import arithmetic, vocabulary, wordings
+from capabilities.slm.training.wordings import fill
 
 if TYPE_CHECKING:
     import random
 
 TOPICS_FILE = Path(__file__).with_name("general_topics.txt")
-
-
-def fill(rng: random.Random, pattern: str) -> str:
-    """`pattern` with one choice for every `(a|b|c)`."""
-    text = re.sub(r"\(([^()]*)\)", lambda found: rng.choice(found[1].split("|")), pattern)
-    return " ".join(text.split())
 
 
 def _words(text: str) -> tuple[str, ...]:

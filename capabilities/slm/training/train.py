@@ -1,14 +1,21 @@
-"""`python -m capabilities.slm.training.train tokenizer|NAME [--smoke]`.
+"""`python -m capabilities.slm.training.train tokenizer|NAME|all|ship [--smoke]`.
 
 Each model is trained from scratch by its one command and its seed, exported as GGUF, quantized, and
 written to the folder of embedded models. Checkpoints, the log and the unquantized GGUF stay in
 .cache/training/NAME.
+
+`all` trains every model in the order of recipes.ORDER, each within its minutes, and leaves their
+weights in --out: for a GPU that is there for half an hour. Run again, it goes on where it stopped.
+`ship` exports the weights of such a folder; it needs no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import os
+import shutil
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,66 +28,199 @@ if TYPE_CHECKING:
     from capabilities.slm.training.recipes import Recipe
 
 EVALUATION_SEED = 7
-NAMES = ("arithmetic", "air_quality", "vitals", "traffic", "general")
+# As in recipes.py, which is not imported before it is needed: it brings torch.
+NAMES = ("arithmetic", "general", "air_quality", "vitals", "traffic", "large")
 RUNS = Path(".cache/training")
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 
 
 def shrink(config: TrainingConfig) -> TrainingConfig:
     """`config` for a model that trains in seconds and knows nothing: the smoke run."""
-    shape = replace(config.model, width=32, layers=1, heads=2, kv_heads=2, feed_forward=64)
+    exits = (1, 2) if config.model.exits else ()
+    shape = replace(
+        config.model,
+        width=32,
+        layers=3 if exits else 1,
+        heads=2,
+        kv_heads=2,
+        feed_forward=64,
+        exits=exits,
+    )
     return replace(
         config, steps=4, evaluate_every=4, evaluation_questions=8, batch_tokens=1024, model=shape
     )
 
 
-def train_recipe(recipe: Recipe, folder: Path, *, resume: bool) -> Llama:
-    """Train by `recipe`; checkpoints and the log go to `folder`."""
-    from capabilities.slm.training.harness import train
+def for_device(recipe: Recipe, device: str, workers: int | None) -> Recipe:
+    """`recipe` as a GPU trains it: larger batches, the whole head, data drawn in processes."""
+    training = replace(recipe.training, device=device)
+    if device != "cpu":
+        count = max(1, (os.cpu_count() or 2) - 1) if workers is None else workers
+        training = replace(
+            training, batch_tokens=recipe.gpu_batch_tokens, head_negatives=0, workers=count
+        )
+    elif workers:
+        training = replace(training, workers=workers)
+    return replace(recipe, training=training)
 
-    rng = random.Random(EVALUATION_SEED)
-    held_out = [recipe.held_out(rng) for _ in range(recipe.training.evaluation_questions)]
-    return train(recipe.training, recipe.sample, held_out, folder, resume=resume)
+
+def train_recipe(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool,
+    begin: Path | None = None,
+    stop_at: float | None = None,
+) -> Llama:
+    """Train by `recipe`; checkpoints and the log go to `folder`."""
+    from capabilities.slm.training.harness import held_out_examples, train
+
+    training = recipe.training
+    held_out = held_out_examples(recipe.held_out, training.evaluation_questions, EVALUATION_SEED)
+    return train(
+        training, recipe.sample, held_out, folder, resume=resume, begin=begin, stop_at=stop_at
+    )
 
 
 def export(recipe: Recipe, model: Llama, folder: Path, output: Path) -> None:
-    """Write the quantized GGUF to `output`; the one in full precision stays in `folder`."""
-    from capabilities.slm.training.export import export_f32, quantize_q8_0
+    """Write the quantized GGUF to `output`; the one in full precision stays in `folder`.
 
+    Early exits go beside it, as NAME.exits.gguf.
+    """
+    from capabilities.slm.training.export import export_exits, export_f32, quantize_q8_0
+
+    folder.mkdir(parents=True, exist_ok=True)
     full = folder / f"{recipe.name}.f32.gguf"
-    export_f32(model, full, name=recipe.name, description=recipe.description)
+    export_f32(model, full, name=recipe.name, description=recipe.description, tasks=recipe.tasks)
     output.parent.mkdir(parents=True, exist_ok=True)
     quantize_q8_0(full, output)
+    if model.config.exits:
+        export_exits(model, output.with_suffix(".exits.gguf"), name=recipe.name)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("tokenizer", *NAMES))
+def pack(model: Llama, path: Path) -> None:
+    """The weights alone, in 16-bit floats: what `ship` exports.
+
+    Q8_0 keeps 8 bits of each, so nothing that ships is lost.
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    weights = {key: tensor.detach().cpu().half() for key, tensor in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"model": weights, "config": asdict(model.config)}, path)
+
+
+def train_all(options: argparse.Namespace) -> bool:
+    """Train what is not finished yet, in order; False when the call's minutes ran out before."""
+    from capabilities.slm.training.recipes import ORDER, RECIPES
+
+    stop_at = time.monotonic() + options.call_minutes * 60
+    runs = options.folder or RUNS
+    for name in options.only or ORDER:
+        recipe = for_device(RECIPES[name], options.device, options.workers)
+        packed = options.out / f"{name}.weights.pt"
+        if (options.out / f"{name}.done").exists():
+            continue
+        if time.monotonic() >= stop_at:
+            return False
+        budget_s = recipe.gpu_minutes * 60 * options.scale
+        training = replace(
+            recipe.training,
+            threads=options.threads,
+            budget_s=budget_s,
+            compiled=options.compile,
+        )
+        if options.smoke:
+            training = replace(shrink(training), budget_s=None, workers=training.workers)
+        print(f"{name}: {budget_s:.0f} s on {options.device}", file=sys.stderr, flush=True)
+        recipe = replace(recipe, training=training)
+        model = train_recipe(recipe, runs / name, resume=True, stop_at=stop_at)
+        pack(model, packed)
+        shutil.copyfile(runs / name / "log.jsonl", options.out / f"{name}.log.jsonl")
+        if time.monotonic() >= stop_at:
+            # The last model may have ended by itself in that moment: the next call sees.
+            return False
+        (options.out / f"{name}.done").touch()
+    return True
+
+
+def ship(options: argparse.Namespace) -> None:
+    """Export every NAME.weights.pt of --out into --output (the embedded models by default)."""
+    from capabilities.slm.training.harness import load_checkpoint
+    from capabilities.slm.training.recipes import ORDER, RECIPES
+
+    found = [name for name in ORDER if (options.out / f"{name}.weights.pt").is_file()]
+    chosen = [name for name in found if not options.only or name in options.only]
+    if not chosen:
+        raise SystemExit(f"no NAME.weights.pt in {options.out}: train with `all --out` first")
+    for name in chosen:
+        model = load_checkpoint(options.out / f"{name}.weights.pt")
+        output = (options.output or EMBEDDED) / f"{name}.gguf"
+        export(RECIPES[name], model, (options.folder or RUNS) / name, output)
+        print(f"{output}: {output.stat().st_size / 1e6:.2f} MB", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("tokenizer", *NAMES, "all", "ship"))
     parser.add_argument("--folder", type=Path, default=None, help="for checkpoints and the log")
     parser.add_argument("--output", type=Path, default=None, help="where the result is written")
     parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--minutes", type=float, default=None, help="train so long instead")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--workers", type=int, default=None, help="processes that draw the data")
+    parser.add_argument("--compile", action="store_true", help="with torch.compile")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    parser.add_argument(
+        "--begin", type=Path, default=None, help="a checkpoint to start from; it may be shallower"
+    )
     parser.add_argument("--smoke", action="store_true", help="a few steps of a toy model")
     parser.add_argument(
         "--export", action="store_true", help="only export the last checkpoint, without training"
     )
+    many = parser.add_argument_group("all, ship")
+    many.add_argument("--out", type=Path, default=Path(".cache/weights"), help="for the weights")
+    many.add_argument("--only", nargs="*", choices=NAMES, help="these models alone")
+    many.add_argument("--scale", type=float, default=1.0, help="of every model's minutes")
+    many.add_argument("--call-minutes", type=float, default=600.0, help="stop this call after")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = _parser()
     options = parser.parse_args(arguments)
-    if options.smoke and options.output is None:
+    alone = options.what not in ("tokenizer", "all", "ship")
+    if options.smoke and alone and options.output is None:
         parser.error("--smoke needs --output: its model must not replace the shipped one")
     if options.what == "tokenizer":
         from capabilities.slm.training.tokenizer import TOKENIZER_FILE, train_tokenizer
         from capabilities.slm.training.vocabulary import tokenizer_corpus
 
         train_tokenizer(tokenizer_corpus()).save(str(options.output or TOKENIZER_FILE))
-        return
+    elif options.what == "all":
+        options.out.mkdir(parents=True, exist_ok=True)
+        if not train_all(options):
+            print("not finished: the same command goes on from here", file=sys.stderr)
+    elif options.what == "ship":
+        ship(options)
+    else:
+        _train_one(options)
+
+
+def _train_one(options: argparse.Namespace) -> None:
     from capabilities.slm.training.recipes import RECIPES
 
-    recipe = RECIPES[options.what]
-    training = replace(recipe.training, threads=options.threads, device=options.device)
+    recipe = for_device(RECIPES[options.what], options.device, options.workers)
+    training = replace(recipe.training, threads=options.threads, compiled=options.compile)
     if options.steps:
         training = replace(training, steps=options.steps)
+    if options.minutes:
+        training = replace(training, budget_s=options.minutes * 60)
     if options.smoke:
         training = shrink(training)
     recipe = replace(recipe, training=training)
@@ -91,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         model = load_checkpoint(folder / "checkpoint.pt")
     else:
-        model = train_recipe(recipe, folder, resume=options.resume)
+        model = train_recipe(recipe, folder, resume=options.resume, begin=options.begin)
     export(recipe, model, folder, output)
 
 

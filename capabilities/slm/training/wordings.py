@@ -6,10 +6,18 @@ the operation takes them ("subtract {b} from {a}").
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
+
+
+def fill(rng: random.Random, pattern: str) -> str:
+    """`pattern` with one choice for every `(a|b|c)`."""
+    text = re.sub(r"\(([^()]*)\)", lambda found: rng.choice(found[1].split("|")), pattern)
+    return " ".join(text.split())
+
 
 _SYMBOL = ("{a} @ {b}", "{a}@{b}", "{a} @{b}", "{a}@ {b}")
 _ASKING = (
@@ -103,6 +111,16 @@ _VERBAL = {
         "the product {a} * {b}",
         "{a} × {b}",  # noqa: RUF001 - as people type it
     ),
+    "/": (
+        "{a} divided by {b}",
+        "{a} ÷ {b}",
+        "{a} over {b}",
+        "{a} : {b}",
+        "the quotient of {a} and {b}",
+        "dividing {a} by {b}",
+        "a {b}th of {a}",
+        "{a} split into {b} parts",
+    ),
 }
 _COMMAND = {
     "+": (
@@ -135,11 +153,21 @@ _COMMAND = {
         "multiply the numbers {a} and {b}",
         "take the product of {a} and {b}",
     ),
+    "/": (
+        "divide {a} by {b}",
+        "divide {a} into {b} equal parts",
+        "split {a} by {b}",
+        "share {a} among {b}",
+        "how often does {b} go into {a}",
+        "how many times does {b} fit into {a}",
+        "divide the number {a} by {b}",
+    ),
 }
 _COMMAND_HELD_OUT = {
     "+": ("add both {a} and {b}", "what do {a} and {b} add up to", "total up {a} and {b}"),
     "-": ("remove {b} from {a}", "what remains when {b} is taken from {a}"),
     "*": ("multiply together {a} and {b}", "what is {a} multiplied with {b}"),
+    "/": ("divide up {a} by {b}", "what is one of {b} equal parts of {a}"),
 }
 
 
@@ -149,8 +177,8 @@ def _expand(operation: str, askings: tuple[str, ...], commands: tuple[str, ...])
 
 
 # Commands are one wording each against many askings: repeated, they get their share.
-TRAINING = {op: _expand(op, _ASKING, _COMMAND[op] * (len(_ASKING) // 2)) for op in "+-*"}
-HELD_OUT = {op: _expand(op, _ASKING_HELD_OUT, _COMMAND_HELD_OUT[op] * 12) for op in "+-*"}
+TRAINING = {op: _expand(op, _ASKING, _COMMAND[op] * (len(_ASKING) // 2)) for op in "+-*/"}
+HELD_OUT = {op: _expand(op, _ASKING_HELD_OUT, _COMMAND_HELD_OUT[op] * 12) for op in "+-*/"}
 
 _BEFORE = (
     "please ", "hey, ", "hello, ", "hi! ", "ok, ", "so ", "now ", "and ", "quick question: ",
@@ -227,6 +255,72 @@ zero one two three four five six seven eight nine ten eleven twelve thirteen fou
 sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety
 hundred thousand
 """
+
+# Several steps told in words, and the calculation that they mean.
+SEQUENCES = (
+    ("add {a} and {b}, then multiply (the result|it|) by {c}", "(a+b)*c"),
+    ("add {a} and {b} and multiply the result by {c}", "(a+b)*c"),
+    ("{a} plus {b}, (the whole|all|the result) times {c}", "(a+b)*c"),
+    ("the sum of {a} and {b} times {c}", "(a+b)*c"),
+    ("subtract {b} from {a}, then multiply (the result|it|) by {c}", "(a-b)*c"),
+    ("{a} minus {b}, (the whole|all|the result) times {c}", "(a-b)*c"),
+    ("add {a} and {b}, then divide (the result|it|) by {c}", "(a+b)/c"),
+    ("{a} plus {b}, (the whole|the result) divided by {c}", "(a+b)/c"),
+    ("subtract {b} from {a}, then divide (the result|it|) by {c}", "(a-b)/c"),
+    ("multiply {a} by {b}, then add {c}", "a*b+c"),
+    ("multiply {a} by {b} and add {c}", "a*b+c"),
+    ("{a} times {b} plus {c}", "a*b+c"),
+    ("multiply {a} by {b}, then subtract {c}", "a*b-c"),
+    ("{a} times {b} minus {c}", "a*b-c"),
+    ("{a} plus {b} times {c}", "a+b*c"),
+    ("{a} minus {b} times {c}", "a-b*c"),
+    ("divide {a} by {b}, then add {c}", "a/b+c"),
+    ("divide {a} by {b}, then subtract {c}", "a/b-c"),
+    ("{a} divided by {b} plus {c}", "a/b+c"),
+    ("divide {a} by {b}, then multiply (the result|it|) by {c}", "a/b*c"),
+    ("(add|add up|sum) {a}, {b} and {c}", "a+b+c"),
+    ("the (sum|total) of {a}, {b} and {c}", "a+b+c"),
+    ("{a} plus {b} plus {c}", "a+b+c"),
+    ("{a} and {b} and {c} together", "a+b+c"),
+    ("{a} plus {b} minus {c}", "a+b-c"),
+    ("{a} minus {b} minus {c}", "a-b-c"),
+    ("{a} minus {b} plus {c}", "a-b+c"),
+    ("start with {a}, add {b}, (then|) subtract {c}", "a+b-c"),
+    ("take {b} and {c} from {a}", "a-b-c"),
+    ("multiply {a}, {b} and {c}", "a*b*c"),
+    ("the product of {a}, {b} and {c}", "a*b*c"),
+    ("{a} times {b} times {c}", "a*b*c"),
+    ("the average of {a} and {b}", "(a+b)/2"),
+    ("the mean of {a} and {b}", "(a+b)/2"),
+    ("the average of {a}, {b} and {c}", "(a+b+c)/3"),
+)
+SEQUENCES_HELD_OUT = (
+    ("first add {a} and {b}, after that multiply by {c}", "(a+b)*c"),
+    ("take {a} times {b} and then add {c}", "a*b+c"),
+    ("{a} take away {b}, and divide what is left by {c}", "(a-b)/c"),
+    ("put {a}, {b} and {c} together", "a+b+c"),
+    ("from {a} take {b} and then {c}", "a-b-c"),
+    ("divide {a} by {b} and add {c} to the result", "a/b+c"),
+)
+
+# What the arithmetic model has no working for.
+UNSUPPORTED = (
+    "what is {a} to the power of {b}",
+    "{a}^{b}",
+    "{a} squared",
+    "what is the square root of {a}",
+    "the cube root of {a}",
+    "what percentage of {a} is {b}",
+    "{a} percent of {b}",
+    "what is {b}% of {a}",
+    "{a} mod {b}",
+    "the remainder of {a} divided by {b}",
+    "the logarithm of {a}",
+    "the factorial of {b}",
+    "is {a} a prime number",
+    "what are the factors of {a}",
+    "solve x + {a} = {b}",
+)
 
 DECLINED_OPERATIONS = (
     "divide {a} by {b}",

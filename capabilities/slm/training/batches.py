@@ -1,0 +1,129 @@
+"""Batches of examples: drawn, sorted by length, padded; in this process or in workers.
+
+A batch holds questions of similar length, one per row, so little is padding and no row sees its
+neighbour; positions start at zero as they do in use. Drawing and tokenizing an example takes about
+two milliseconds of Python: on a GPU that must happen in many processes, or the GPU waits.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from capabilities.slm.training.chat import Example, prompt_ids, reply_ids
+from capabilities.slm.training.tokenizer import PAD, load_tokenizer, special_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tokenizers import Tokenizer
+
+    Sampler = Callable[[random.Random], Example]
+
+IGNORE = -100  # cross_entropy's mark for positions that do not count
+POOL = 512  # examples sorted by length together, at least
+_TOKENS_PER_POOLED = 24  # a batch of so many tokens per example of the pool wastes little padding
+_PREFETCHED = 4  # batches that each worker holds ready
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`ids` and `targets`, both `[rows, length]`; targets are IGNORE outside the reply."""
+
+    ids: Tensor
+    targets: Tensor
+    examples: list[Example]
+
+
+def make_batch(tokenizer: Tokenizer, examples: list[Example]) -> Batch:
+    """Rows padded on the right to the longest."""
+    rows = [(prompt_ids(tokenizer, e), reply_ids(tokenizer, e)) for e in examples]
+    return _padded(rows, examples)
+
+
+def _padded(rows: list[tuple[list[int], list[int]]], examples: list[Example]) -> Batch:
+    length = max(len(prompt) + len(reply) for prompt, reply in rows) - 1
+    ids = torch.full((len(rows), length), special_id(PAD))
+    targets = torch.full((len(rows), length), IGNORE)
+    for i, (prompt, reply) in enumerate(rows):
+        whole = prompt + reply
+        ids[i, : len(whole) - 1] = torch.tensor(whole[:-1])
+        targets[i, len(prompt) - 1 : len(whole) - 1] = torch.tensor(reply)
+    return Batch(ids, targets, examples)
+
+
+def batches(
+    tokenizer: Tokenizer, sampler: Sampler, rng: random.Random, batch_tokens: int
+) -> Iterator[Batch]:
+    """Endless batches of at most `batch_tokens` cells, questions of similar length together.
+
+    An example longer than that stands alone.
+    """
+    pool = max(POOL, batch_tokens // _TOKENS_PER_POOLED)
+    while True:
+        drawn = []
+        for _ in range(pool):
+            example = sampler(rng)
+            row = prompt_ids(tokenizer, example), reply_ids(tokenizer, example)
+            drawn.append((len(row[0]) + len(row[1]), row, example))
+        drawn.sort(key=lambda entry: entry[0])
+        groups: list[list[tuple[int, tuple[list[int], list[int]], Example]]] = [[]]
+        for entry in drawn:
+            if (len(groups[-1]) + 1) * entry[0] > batch_tokens:
+                groups.append([])
+            groups[-1].append(entry)
+        rng.shuffle(groups)
+        for group in groups:
+            if group:
+                yield _padded([row for _, row, _ in group], [example for _, _, example in group])
+
+
+class _Stream(IterableDataset[tuple[Tensor, Tensor]]):
+    """Batches without their examples; every worker draws from a seed of its own."""
+
+    def __init__(self, sampler: Sampler, seed: int, batch_tokens: int) -> None:
+        super().__init__()
+        self.sampler, self.seed, self.batch_tokens = sampler, seed, batch_tokens
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        worker = get_worker_info()
+        # A process alone draws as `batches` does with this seed.
+        seed = self.seed if worker is None else self.seed * 4_099 + worker.id
+        if worker is not None:
+            torch.set_num_threads(1)
+        rng = random.Random(seed)
+        for batch in batches(load_tokenizer(), self.sampler, rng, self.batch_tokens):
+            yield batch.ids, batch.targets
+
+
+def stream(
+    sampler: Sampler, seed: int, batch_tokens: int, *, workers: int = 0, pinned: bool = False
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless `(ids, targets)`, drawn here or, with `workers`, in that many processes.
+
+    The order in which workers' batches come is fixed, so a seed repeats either way. `pinned` puts
+    them where a GPU reads them without a copy on the way.
+    """
+    data = _Stream(sampler, seed, batch_tokens)
+    if not workers:
+        return iter(data)
+    loader = DataLoader(
+        data,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=_PREFETCHED,
+        pin_memory=pinned,
+    )
+    return iter(loader)
+
+
+def held_out_examples(sampler: Sampler, count: int, seed: int) -> list[Example]:
+    """`count` examples to evaluate on."""
+    rng = random.Random(seed)
+    return list(islice(iter(lambda: sampler(rng), None), count))
