@@ -63,11 +63,11 @@ class CountingOwner:
         self.count = 0
         self.first = self.last = 0.0
 
-    def on_frame(self, node: bytes, lane: Lane, frame: bytes) -> None:
+    def on_frames(self, node: bytes, lane: Lane, frames: list[bytes]) -> None:
         self.last = time.perf_counter()
         if not self.count:
             self.first = self.last
-        self.count += 1
+        self.count += len(frames)
 
     def on_link_up(self, node: bytes) -> None: ...
     def on_link_down(self, node: bytes) -> None: ...
@@ -158,7 +158,7 @@ class Target:
                 if echo:
                     await socket.send_multipart(parts)
                 else:
-                    owner.on_frame(b"", Lane.CONTROL, parts[1])
+                    owner.on_frames(b"", Lane.CONTROL, parts[1:])
 
         self._bare = asyncio.create_task(loop())
         return {"address": socket.last_endpoint.decode(), "curve": keys.curve.hex()}

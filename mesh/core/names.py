@@ -63,6 +63,7 @@ def _split(text: str, *, pattern: bool) -> tuple[str, list[str]]:
     return root, segments
 
 
+@lru_cache(maxsize=4096)  # asked with each call; the bound is for peers that make up names
 def check_name(text: str) -> str:
     """The name itself if it is in the grammar; raises :class:`NameInvalid`."""
     _split(text, pattern=False)

@@ -34,7 +34,7 @@ from mesh.core.wire import (
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class _Incoming:
     call: Call
     deadline: float

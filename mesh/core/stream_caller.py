@@ -37,7 +37,7 @@ from mesh.core.wire import (
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class _Outgoing:
     node: bytes
     deadline: float

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from mesh.core.wire import MAX_CHUNK_BYTES, CallHeader, Load, Op
 
 
@@ -35,16 +37,14 @@ class StreamLimits:
     """The longest deadline taken, also for subscriptions: nothing waits for ever."""
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """The callee took the call."""
 
     stream: int
     node: bytes
 
 
-@dataclass(frozen=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The callee, or the deadline, ended the call before any answer."""
 
     stream: int
@@ -54,8 +54,7 @@ class Refused:
     retry_after_s: float
 
 
-@dataclass(frozen=True)
-class Received:
+class Received(msgspec.Struct, frozen=True):
     """One whole message of the answer. Give it back with :meth:`Streams.consumed`."""
 
     stream: int
@@ -63,15 +62,13 @@ class Received:
     credits: int
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The answer is whole."""
 
     stream: int
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The answer will not be whole."""
 
     stream: int
@@ -79,8 +76,7 @@ class Failed:
     reason: str
 
 
-@dataclass(frozen=True)
-class Incoming:
+class Incoming(msgspec.Struct, frozen=True):
     """A peer calls; the shell answers with accept or reject at once."""
 
     peer: bytes
@@ -92,8 +88,7 @@ class Incoming:
     deadline: float  # monotonic seconds of this node
 
 
-@dataclass(frozen=True)
-class Abandoned:
+class Abandoned(msgspec.Struct, frozen=True):
     """The caller cancelled, is lost, or its time is over: stop working on it."""
 
     peer: bytes
@@ -101,16 +96,14 @@ class Abandoned:
     reason: str
 
 
-@dataclass(frozen=True)
-class Writable:
+class Writable(msgspec.Struct, frozen=True):
     """Credit came for a stream that had none."""
 
     peer: bytes
     stream: int
 
 
-@dataclass(frozen=True)
-class LoadSeen:
+class LoadSeen(msgspec.Struct, frozen=True):
     """Fresh load, heard on a reply."""
 
     node: bytes

@@ -86,6 +86,8 @@ class Streams:
 
     def drain_events(self) -> list[StreamEvent]:
         """What happened since the last call, in order."""
+        if not self._events:
+            return []
         events = self._events.copy()
         self._events.clear()
         return events

@@ -1,6 +1,7 @@
 """The messages between members, their version and their limits.
 
-A frame is one version byte and one MessagePack array ``[tag, field, ...]``. Within a version
+A frame is one version byte and one MessagePack array ``[tag, field, ...]``. Several that leave
+together travel as one *bundle*: a zero byte and a MessagePack array of frames. Within a version
 new fields are appended with defaults and unknown trailing fields are ignored; a change that
 cannot be made so raises the version. A frame is checked against its size limit before it is
 decoded, and decoded against a schema, so that depth is bounded by the schema itself: bodies
@@ -10,6 +11,7 @@ of calls are opaque bytes here and decoded, against a schema of their own, by wh
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -20,6 +22,7 @@ VERSION = 1
 MAX_CONTROL_BYTES = 64 * 1024  # a batch of records or a prompt; above it a caller streams
 MAX_BULK_BYTES = 40 * 1024  # one chunk and its envelope
 MAX_CHUNK_BYTES = 32 * 1024  # larger bodies are cut, so that no frame holds a link for long
+MAX_TOGETHER = 16  # frames of one bundle; it is no longer than the longest frame of its lane
 MAX_ADMISSION_BYTES = 4 * 1024  # strangers speak here: a passport and little more
 
 
@@ -45,6 +48,13 @@ class Op(enum.IntEnum):
     QUERY = 0
     SUBSCRIBE = 1
     DELEGATE = 2
+
+
+class Asked(enum.IntFlag):
+    """What a ping asks for besides the answer itself."""
+
+    LOAD = 1  # how loaded are you now
+    WALL = 2  # what time is it
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True):
@@ -78,22 +88,28 @@ class CallHeader(msgspec.Struct, frozen=True, array_like=True):
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=1):
     """Are you there? ``target`` guards against a reused address; ``suspect`` tells a suspect
-    node what is said of it (buddy notification): the signed accusation."""
+    node what is said of it (buddy notification): the signed accusation. ``ask`` holds the bits
+    of :class:`Asked`; an older node does not know it and answers without."""
 
     seq: int
     target: bytes
     nonce: bytes
     sign: bool = False
     suspect: Signed | None = None
+    ask: int = 0
 
 
 class Ack(msgspec.Struct, frozen=True, array_like=True, tag=2):
-    """I am. ``signature`` over the nonce when it was asked for, so that it can be relayed."""
+    """I am. ``signature`` over the nonce when it was asked for, so that it can be relayed.
+    ``load`` and ``wall`` (seconds since 1970) where they were asked for: unsigned, since CURVE
+    says whose they are, and never relayed."""
 
     seq: int
     nonce: bytes
     incarnation: int
     signature: bytes = b""
+    load: Load | None = None
+    wall: float | None = None
 
 
 class PingRequest(msgspec.Struct, frozen=True, array_like=True, tag=3):
@@ -360,12 +376,52 @@ _encoder = msgspec.msgpack.Encoder()
 _messages: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 _admission: msgspec.msgpack.Decoder[AdmissionMessage] = msgspec.msgpack.Decoder(AdmissionMessage)
 _PREFIX = bytes([VERSION])
+_BUNDLE = b"\0"
+_BUNDLE_FRAME_BYTES = 5  # before each frame of a bundle, at most
+_bundles: msgspec.msgpack.Decoder[list[bytes]] = msgspec.msgpack.Decoder(list[bytes])
 LANE_LIMITS = {Lane.CONTROL: MAX_CONTROL_BYTES, Lane.BULK: MAX_BULK_BYTES}
 
 
 def encode(message: Message | AdmissionMessage) -> bytes:
     """A message as one frame."""
     return _PREFIX + _encoder.encode(message)
+
+
+def bundle(frames: Sequence[bytes], limit: int) -> Iterator[bytes]:
+    """``frames`` in their order, in as few messages as ``limit`` bytes for each allow.
+
+    Each message wakes libzmq's thread here and the peer's loop there, which costs more than a
+    frame. Parts of a ZeroMQ message would do the same, and nothing bounds their number:
+    libzmq collects all of them before it hands on the first.
+    """
+    waiting: list[bytes] = []
+    size = 0
+    for frame in frames:
+        took = len(frame) + _BUNDLE_FRAME_BYTES
+        if waiting and (size + took > limit - 8 or len(waiting) == MAX_TOGETHER):
+            yield _joined(waiting)
+            waiting, size = [], 0
+        waiting.append(frame)
+        size += took
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(frames: list[bytes]) -> bytes:
+    return frames[0] if len(frames) == 1 else _BUNDLE + _encoder.encode(frames)
+
+
+def unbundle(message: bytes) -> list[bytes]:
+    """The frames of one ZeroMQ message; raises :class:`WireError` for a bundle of too many."""
+    if not message.startswith(_BUNDLE):
+        return [message]
+    try:
+        frames = _bundles.decode(memoryview(message)[1:])
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise WireError(f"a bundle that holds no frames: {error}") from error
+    if len(frames) > MAX_TOGETHER:
+        raise WireError(f"a bundle of {len(frames)} frames, at most {MAX_TOGETHER} are sent")
+    return frames
 
 
 def _checked(frame: bytes | memoryview, limit: int) -> memoryview:

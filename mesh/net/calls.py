@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from mesh.core.clock import Now
 from mesh.core.effects import Send
@@ -42,6 +44,8 @@ from mesh.core.wire import CallHeader, Lane, Op
 
 log = logging.getLogger("gossamer.calls")
 
+_CODE = re.compile(r"[a-z_]{1,32}")
+
 _ERRORS: dict[str, type[GossamerError]] = {
     kind.code: kind
     for kind in (
@@ -62,11 +66,13 @@ def error_of(code: str, reason: str, retry_after_s: float = 0.0) -> GossamerErro
     """The exception for a code from the wire; an unknown code is a failure of the callee."""
     if code == Rejected.code:
         return Rejected(reason, retry_after_s=retry_after_s)
-    return _ERRORS.get(code, CapabilityFailed)(reason)
+    error = _ERRORS.get(code, CapabilityFailed)(reason)
+    if _CODE.fullmatch(code):
+        error.code = code  # of a kind that only the capability knows; it says, it decides nothing
+    return error
 
 
-@dataclass(frozen=True)
-class IncomingCall:
+class IncomingCall(msgspec.Struct, frozen=True):
     """A call as a service sees it. ``peer`` is who asks, as its certificate says."""
 
     peer: Member
@@ -81,8 +87,7 @@ class IncomingCall:
         return max(0.0, self.deadline - now.mono)
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """ACCEPT, or REJECT with the reason."""
 
     accepted: bool
@@ -104,20 +109,20 @@ class Inbox:
     """Events of one outgoing call; its length is bounded by the credit that we gave."""
 
     def __init__(self) -> None:
-        self._events: deque[StreamEvent] = deque()
-        self._wake = asyncio.Event()
+        self.events: deque[StreamEvent] = deque()
+        self._waiter: asyncio.Future[None] | None = None
 
     def put(self, event: StreamEvent) -> None:
         """An event arrived."""
-        self._events.append(event)
-        self._wake.set()
+        self.events.append(event)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
-    async def get(self) -> StreamEvent:
-        """The next event; the stream layer's deadline ends every wait."""
-        while not self._events:
-            self._wake.clear()
-            await self._wake.wait()
-        return self._events.popleft()
+    async def wait(self) -> None:
+        """Until there is an event; the stream layer's deadline ends every wait."""
+        while not self.events:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
 
 
 class Calls:
@@ -132,6 +137,7 @@ class Calls:
         load_seen: Callable[[LoadSeen], None],
         refused: Callable[[str], None] = log.warning,
     ) -> None:
+        self.hasten: Callable[[], None] = lambda: None  # sends what was emitted in this turn
         self._refused = refused
         self._streams = streams
         self._emit = emit
@@ -154,7 +160,7 @@ class Calls:
         body: bytes,
         header: CallHeader,
         lane: Lane = Lane.CONTROL,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Stream the answer of ``node``; closing the iterator cancels the call there.
 
         Raises :class:`Rejected` or another refusal before the first message, and
@@ -163,13 +169,17 @@ class Calls:
         stream, sends = self._streams.caller.open(node, name, op, body, header, self._now(), lane)
         inbox = self._inboxes[stream] = Inbox()
         self._emit(sends)
+        self.hasten()
         try:
             while True:
-                event = await inbox.get()
+                if not inbox.events:
+                    await inbox.wait()
+                event = inbox.events.popleft()
                 match event:
                     case Received():
                         yield event.body
-                        self._emit(self._streams.caller.consumed(stream, event.credits))
+                        if more := self._streams.caller.consumed(stream, event.credits):
+                            self._emit(more)
                     case Ended():
                         return
                     case Refused():
@@ -180,16 +190,18 @@ class Calls:
                         pass
         finally:
             del self._inboxes[stream]
-            self._emit(self._streams.caller.cancel(stream, "the caller has closed it"))
+            if cancelled := self._streams.caller.cancel(stream, "the caller has closed it"):
+                self._emit(cancelled)
 
     # -- answering --------------------------------------------------------------------------
 
     def handle(self, events: list[StreamEvent]) -> None:
         """Hand on what happened in the streams."""
+        loads: dict[bytes, LoadSeen] = {}  # a short answer tells it twice; the last word counts
         for event in events:
             match event:
                 case LoadSeen():
-                    self._load_seen(event)
+                    loads[event.node] = event
                 case Incoming():
                     self._on_incoming(event)
                 case Abandoned():
@@ -204,6 +216,8 @@ class Calls:
                     inbox = self._inboxes.get(event.stream)
                     if inbox is not None:
                         inbox.put(event)
+        for seen in loads.values():
+            self._load_seen(seen)
 
     def _on_incoming(self, event: Incoming) -> None:
         callee = self._streams.callee
@@ -270,8 +284,10 @@ class Calls:
             self._emit(callee.fail(*key, CapabilityFailed.code, "internal error at the node"))
         finally:
             self._writable.pop(key, None)
-            if isinstance(answer, AsyncGenerator):
-                await answer.aclose()
+            # Not every answer is a generator; one that was waiting for credit is still open.
+            close = getattr(answer, "aclose", None)
+            if close is not None:
+                await close()
 
     async def close(self) -> None:
         """Cancel what is being served."""

@@ -26,8 +26,7 @@ from mesh.core.wire import LANE_LIMITS, Lane
 from mesh.net.pump import Pump
 from mesh.net.sockets import dialer
 
-MAX_TOGETHER = 16  # frames of one message; each is bounded by itself, so this bounds it whole
-MAX_PENDING = 512  # frames waiting for a link: beyond it the oldest are dropped and counted
+MAX_PENDING = 512  # messages waiting for a link: beyond it the oldest are dropped and counted
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MOST_S = 15.0
 DEAF_AFTER_TRIES = 6  # connections that never finish a handshake before we say so
@@ -55,8 +54,11 @@ class LinkState(enum.StrEnum):
 class LinkOwner(Protocol):
     """What a link tells the transport."""
 
-    def on_frame(self, node: bytes, lane: Lane, frame: zmq.Frame) -> None:
-        """A frame came over the link."""
+    def on_message(self, node: bytes, lane: Lane, message: zmq.Frame) -> None:
+        """A message came over the link."""
+
+    def on_parts(self, node: bytes, lane: Lane, first: zmq.Frame) -> None:
+        """A message of several parts came, which no honest node sends."""
 
     def on_link_up(self, node: bytes, lane: Lane) -> None:
         """The handshake is done."""
@@ -97,21 +99,20 @@ class LaneLink:
         self._socket.connect(address)
         self._address = address
 
-    def send(self, frames: list[bytes]) -> None:
-        """Send now and together, or when the link is up."""
+    def send(self, message: bytes) -> None:
+        """Send now, or when the link is up."""
         if self.up and not self._pending:
             try:
-                self._socket.send_multipart(frames, zmq.NOBLOCK)
+                self._socket.send(message, zmq.NOBLOCK)
             except zmq.Again:
                 pass
             else:
-                self._pump.poke()
+                self._pump.sent()
                 return
-        for frame in frames:
-            if len(self._pending) >= MAX_PENDING:
-                self._pending.popleft()
-                self._counters["dropped_link_full"] += 1
-            self._pending.append(frame)
+        if len(self._pending) >= MAX_PENDING:
+            self._pending.popleft()
+            self._counters["dropped_link_full"] += 1
+        self._pending.append(message)
 
     def _flush(self) -> None:
         while self._pending and self.up:
@@ -125,11 +126,10 @@ class LaneLink:
         self._pump.poke()
 
     def _on_message(self, frames: list[zmq.Frame]) -> None:
-        if len(frames) > MAX_TOGETHER:
-            self._counters["malformed"] += 1
-            return
-        for frame in frames:
-            self._owner.on_frame(self._node, self.lane, frame)
+        if len(frames) == 1:
+            self._owner.on_message(self._node, self.lane, frames[0])
+        else:
+            self._owner.on_parts(self._node, self.lane, frames[0])
 
     def _on_event(self, frames: list[zmq.Frame]) -> None:
         event = parse_monitor_message([frame.bytes for frame in frames])["event"]
@@ -225,15 +225,14 @@ class Link:
         link = self._lanes.get(lane)
         return link is not None and link.up
 
-    def send(self, frames: list[bytes], lane: Lane) -> None:
+    def send(self, message: bytes, lane: Lane) -> None:
         """Send over ``lane``, dialling first where needed."""
-        if self.state in {LinkState.OPENING, LinkState.UP}:
-            self._lane(lane).send(frames)
+        if self.state is LinkState.UP or self.state is LinkState.OPENING:
+            self._lane(lane).send(message)
             return
-        for frame in frames:
-            if len(self._waiting) == MAX_PENDING:
-                self._counters["dropped_link_full"] += 1
-            self._waiting.append((frame, lane))
+        if len(self._waiting) == MAX_PENDING:
+            self._counters["dropped_link_full"] += 1
+        self._waiting.append((message, lane))
         if self.state is LinkState.CLOSED:
             self._dial()
 
@@ -279,8 +278,8 @@ class Link:
         self.state = LinkState.OPENING
         self._lane(Lane.CONTROL)
         while self._waiting:
-            frame, lane = self._waiting.popleft()
-            self._lane(lane).send([frame])
+            message, lane = self._waiting.popleft()
+            self._lane(lane).send(message)
 
     def _key_refused(self) -> None:
         """The peer's gate does not know our key (any more): show the passport again."""

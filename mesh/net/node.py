@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import msgspec
 import zmq
@@ -68,6 +68,7 @@ ARM_AFTER_S = 0.002  # how late a new deadline may be known; the shortest are te
 MIN_SLEEP_S = 0.001  # a core that is always due must not take the loop from everybody else
 OBSERVED_LIFE_S = 5.0  # how long load seen on a reply outweighs what gossip says
 SOFTWARE = "gossamer"
+DIAL_BACKS = (DialBack, DialedBack)
 
 Offered = tuple[tuple[ServedName, ...], tuple[ModelInfo, ...], Device]
 
@@ -130,6 +131,7 @@ class MeshNode:
         self.context = zmq.Context()
         self.context.set(zmq.MAX_SOCKETS, 4096)
         self.transport = Transport(self.context, self.keys, self, self._introduce)
+        self.calls.hasten = self.transport.hasten
         self.door = Door(
             self.context,
             self.keys,
@@ -294,13 +296,13 @@ class MeshNode:
 
     # -- calls ------------------------------------------------------------------------------
 
-    async def call(
+    def call(
         self, node: bytes, name: str, body: bytes, header: CallHeader, op: Op = Op.QUERY
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Stream the answer of ``name`` at ``node``, this node included.
 
-        Closing the iterator cancels. Raises as :meth:`mesh.net.calls.Calls.call`, and
-        :class:`PeerLost` at once for a node that nothing can be sent to.
+        Closing the iterator cancels. It raises as :meth:`mesh.net.calls.Calls.call`, and this
+        raises :class:`PeerLost` at once for a node that nothing can be sent to.
         """
         if node != self.me.node and not self.transport.has_way(node):
             raise PeerLost(
@@ -309,36 +311,32 @@ class MeshNode:
             )
         if op is Op.DELEGATE and header.caller == self.me.node and header.warrant is None:
             header = with_warrant(header, self.core.identity, self.now().wall)
-        answer = (
-            self.serving.call_here(name, body, header, op)
-            if node == self.me.node
-            else self.calls.call(node, name, op, body, header)
-        )
-        try:
-            async for message in answer:
-                yield message
-        finally:
-            await answer.aclose()  # type: ignore[attr-defined]
+        if node == self.me.node:
+            return self.serving.call_here(name, body, header, op)
+        return self.calls.call(node, name, op, body, header)
 
     def _load_seen(self, event: LoadSeen) -> None:
-        self._loads[event.node] = (event.load, self.now().mono)
-        self.core.observe_load(event.node, event.load, self.now())
+        now = self.now()
+        self._loads[event.node] = (event.load, now.mono)
+        self.core.observe_load(event.node, event.load, now)
 
     # -- what the transport tells -----------------------------------------------------------
 
-    def on_frame(self, node: bytes, lane: Lane, frame: bytes) -> None:
-        """A frame of a member."""
-        self._heard[node] = self.now().mono
-        try:
-            message = decode(frame, lane)
-            if isinstance(message, DialBack | DialedBack):
-                self.finder.on_message(node, message)
-                return
-            sends = self.core.receive(node, message, self.now())
-        except WireError as error:
-            self.counters[error.code] += 1
-            self.on_trouble(f"refused a frame from {self.name_of(node)}: {error.sentence()}")
-            return
+    def on_frames(self, node: bytes, lane: Lane, frames: list[bytes]) -> None:
+        """Frames of a member."""
+        now = self.now()
+        self._heard[node] = now.mono
+        sends: list[Send] = []
+        for frame in frames:
+            try:
+                message = decode(frame, lane)
+                if isinstance(message, DIAL_BACKS):
+                    self.finder.on_message(node, message)
+                else:
+                    sends += self.core.receive(node, message, now)
+            except WireError as error:
+                self.counters[error.code] += 1
+                self.on_trouble(f"refused a frame from {self.name_of(node)}: {error.sentence()}")
         self.emit(sends)
 
     def on_link_up(self, node: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from mesh.core.access import Policy, check_reach, operations_on
 from mesh.core.clock import Now
@@ -41,7 +41,8 @@ class Serving:
 
         Asked again while a stream runs: rules are reloaded, certificates end, nodes are revoked.
         """
-        sender = self._core().member(event.peer)
+        core = self._core()
+        sender = core.member(event.peer)
         if sender is None:
             raise WireError("a call from a node that is no member")
         wall = self._now().wall
@@ -49,21 +50,21 @@ class Serving:
             raise AccessDenied(f"the certificate of {sender.name} has expired")
         name = check_name(event.name)
         header = event.header
-        origin = self._core().member(header.caller)
+        origin = sender if header.caller == event.peer else core.member(header.caller)
         origin = check_origin(header, sender, origin, self._trust, wall)
         # A delegate lends nobody its own rights: the task's origin needs them as well.
-        for member in {sender.node: sender, origin.node: origin}.values():
+        for member in (sender,) if origin.node == sender.node else (sender, origin):
             for operation in operations_on(name, event.op):
                 self.policy.require(member, name, operation, own=False)
-        check_reach(header, self._core().identity.member, own=False)
+        check_reach(header, core.identity.member, own=False)
         service = self.services.get(name)
         if service is None:
-            raise NoSuchName(f"{self._core().identity.member.name} does not offer {name}")
+            raise NoSuchName(f"{core.identity.member.name} does not offer {name}")
         return sender, service
 
     async def call_here(
         self, name: str, body: bytes, header: CallHeader, op: Op
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """This node's call of itself; raises as a call of another does."""
         service = self.services.get(name)
         if service is None:

@@ -13,10 +13,11 @@ from typing import Protocol
 
 import zmq
 
+from mesh.core.errors import WireError
 from mesh.core.identity import Member, NodeKeys, show_id
 from mesh.core.records import Endpoints
-from mesh.core.wire import LANE_LIMITS, Lane
-from mesh.net.links import MAX_TOGETHER, Link
+from mesh.core.wire import LANE_LIMITS, Lane, bundle, unbundle
+from mesh.net.links import Link
 from mesh.net.pump import Pump
 from mesh.net.sockets import ANY_ROUTE, cut_connection, listener
 from mesh.net.threshold import Threshold
@@ -25,13 +26,15 @@ from mesh.net.zap import MEMBER_DOMAIN, ZapGate
 # Connections per lane and member: one is used, others are left over from broken ones. A member
 # that opens more loses its oldest, so that none can use up the descriptors.
 MAX_ROUTES_OF_ONE = 4
+NOW = int(zmq.NOBLOCK)  # plain numbers: the enumeration's "|" costs microseconds
+MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 class TransportOwner(Protocol):
     """What the transport tells the node."""
 
-    def on_frame(self, node: bytes, lane: Lane, frame: bytes) -> None:
-        """A frame of a member; ``node`` is what its CURVE key says."""
+    def on_frames(self, node: bytes, lane: Lane, frames: list[bytes]) -> None:
+        """Frames of a member that came together; ``node`` is what its CURVE key says."""
 
     def on_link_up(self, node: bytes) -> None:
         """A link to the peer is up: introduce ourselves on it."""
@@ -71,6 +74,7 @@ class Transport:
         self._ports: set[int] = set()
         self._thresholds: list[Threshold] = []
         self._outbox: dict[tuple[bytes, Lane], list[bytes]] = {}
+        self._hastened = False
         self._pumps: list[Pump] = []
         self._gate = ZapGate(context, self._node_of_key.__contains__, self._key_refused)
 
@@ -172,55 +176,66 @@ class Transport:
     def send(self, node: bytes, frame: bytes, lane: Lane) -> None:
         """Send a frame to a member, over whichever link there is.
 
-        Frames of one turn of the event loop leave together: each sending wakes libzmq's thread
-        here and the peer's loop there, which costs more than the frame.
+        Frames of one turn of the event loop leave together, as :func:`bundle` packs them.
         """
         self.bytes_out += len(frame)
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._flush)
         self._outbox.setdefault((node, lane), []).append(frame)
 
+    def hasten(self) -> None:
+        """Send at once what waits for the end of this turn, where somebody waits for the
+        answer; once a turn, so that what follows in the same turn still leaves together."""
+        if self._outbox and not self._hastened:
+            self._hastened = True
+            self._send_all()
+
     def _flush(self) -> None:
+        self._hastened = False
+        self._send_all()
+
+    def _send_all(self) -> None:
         outbox, self._outbox = self._outbox, {}
         for (node, lane), frames in outbox.items():
-            for at in range(0, len(frames), MAX_TOGETHER):
-                self._send_now(node, frames[at : at + MAX_TOGETHER], lane)
+            for message in bundle(frames, LANE_LIMITS[lane]):
+                self._send_now(node, message, lane)
 
-    def _send_now(self, node: bytes, frames: list[bytes], lane: Lane) -> None:
+    def _send_now(self, node: bytes, message: bytes, lane: Lane) -> None:
         link = self._links.get(node)
         if link is not None and link.is_up(lane):
-            link.send(frames, lane)
+            link.send(message, lane)
             return
-        if self._send_back(node, frames, lane):
+        if self._send_back(node, message, lane):
             return
         if link is not None and link.dialable:
-            link.send(frames, lane)
-        elif lane is Lane.BULK and self._send_back(node, frames, Lane.CONTROL):
+            link.send(message, lane)
+        elif lane is Lane.BULK and self._send_back(node, message, Lane.CONTROL):
             self.counters["bulk_over_control"] += 1
         else:
-            self.counters["dropped_no_way"] += len(frames)
+            self.counters["dropped_no_way"] += 1
 
-    def _send_back(self, node: bytes, frames: list[bytes], lane: Lane) -> bool:
+    def _send_back(self, node: bytes, message: bytes, lane: Lane) -> bool:
         route = self._route_of_node[lane].get(node)
         if route is None:
             return False
         pump = self._pumps[lane]
         try:
-            pump.socket.send_multipart([route, *frames], zmq.NOBLOCK)
+            pump.socket.send(route, MORE)
+            pump.socket.send(message, NOW)
         except zmq.ZMQError as error:
             if error.errno == zmq.EAGAIN:
-                self.counters["dropped_link_full"] += len(frames)
+                self.counters["dropped_link_full"] += 1
                 return True
             # EHOSTUNREACH: the connection is gone.
             del self._route_of_node[lane][node]
             self._node_of_route[lane].pop(route, None)
             self._descriptor_of_route.pop(route, None)
             return False
-        pump.poke()
+        pump.sent()
         return True
 
     def _on_routed(self, lane: Lane, frames: list[zmq.Frame]) -> None:
-        if not 2 <= len(frames) <= 1 + MAX_TOGETHER:
+        if len(frames) < 2:
             self.counters["malformed"] += 1
             return
         route = frames[0].bytes
@@ -229,11 +244,27 @@ class Transport:
             node = self._meet(lane, route, frames[1])
             if node is None:
                 return
+        if len(frames) > 2:
+            self.on_parts(node, lane, frames[1])
+            return
         self._route_of_node[lane][node] = route  # of several, the one last heard surely works
-        for frame in frames[1:]:
-            payload = frame.bytes
-            self.bytes_in += len(payload)
-            self._owner.on_frame(node, lane, payload)
+        self._take(node, lane, frames[1].bytes)
+
+    def _take(self, node: bytes, lane: Lane, message: bytes) -> None:
+        self.bytes_in += len(message)
+        try:
+            frames = unbundle(message)
+        except WireError as error:
+            self.counters["malformed"] += 1
+            self.on_trouble(node, f"refused a message: {error.sentence()}")
+            return
+        self._owner.on_frames(node, lane, frames)
+
+    def on_parts(self, node: bytes, lane: Lane, first: zmq.Frame) -> None:
+        """A member sent a message of several parts, which no honest node does."""
+        self.counters["parts_refused"] += 1
+        self.on_trouble(node, "refused a message of several parts, and cut its connection")
+        self._cut(int(first.get(zmq.SRCFD)))
 
     def _meet(self, lane: Lane, route: bytes, frame: zmq.Frame) -> bytes | None:
         """The member behind a new connection: its CURVE key, which the gate let in, says so."""
@@ -262,14 +293,13 @@ class Transport:
             self._owner.on_called(node)
         return node
 
-    def on_frame(self, node: bytes, lane: Lane, frame: zmq.Frame) -> None:
-        """A frame over a link that we dialled: CURVE has proved who the server is."""
-        if node not in self._links or self._links[node].server_key not in self._node_of_key:
+    def on_message(self, node: bytes, lane: Lane, message: zmq.Frame) -> None:
+        """A message over a link that we dialled: CURVE has proved who the server is."""
+        link = self._links.get(node)
+        if link is None or link.server_key not in self._node_of_key:
             self.counters["not_a_member"] += 1
             return
-        payload = frame.bytes
-        self.bytes_in += len(payload)
-        self._owner.on_frame(node, lane, payload)
+        self._take(node, lane, message.bytes)
 
     def on_link_up(self, node: bytes, lane: Lane) -> None:
         """A link that we dialled is up."""

@@ -14,17 +14,21 @@ from mesh.core.errors import FrameTooLarge, WireError
 from mesh.core.wire import (
     LANE_LIMITS,
     MAX_ADMISSION_BYTES,
+    MAX_TOGETHER,
     VERSION,
     AdmissionMessage,
+    Credit,
     Digest,
     DigestEntry,
     Lane,
     Message,
     Ping,
     Want,
+    bundle,
     decode,
     decode_admission,
     encode,
+    unbundle,
 )
 
 numbers = st.integers(min_value=0, max_value=2**40)
@@ -100,4 +104,41 @@ def test_deep_nesting_is_refused() -> None:
 @pytest.mark.parametrize("frame", [b"", b"\x01"])
 def test_an_empty_frame_is_no_message(frame: bytes) -> None:
     with pytest.raises(WireError):
+        decode(frame)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300).map(lambda b: b"\x01" + b), max_size=60))
+def test_a_bundle_gives_back_its_frames_in_their_order_and_within_the_limit(
+    frames: list[bytes],
+) -> None:
+    messages = list(bundle(frames, 1024))
+    assert all(len(message) <= 1024 for message in messages)
+    assert [frame for message in messages for frame in unbundle(message)] == frames
+
+
+def test_a_frame_alone_is_no_bundle_however_long_it_is() -> None:
+    frame = b"\x01" + b"x" * 5000
+    assert list(bundle([b"\x01a", frame, b"\x01b"], 1024)) == [b"\x01a", frame, b"\x01b"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"\0",
+        b"\0\xc0",
+        b"\0\x91\x01",
+        b"\0" + b"\x91" * 2000,
+        b"\0\xdd\xff\xff\xff\xff",
+        b"\0" + msgspec.msgpack.encode([b"\x01a"] * (MAX_TOGETHER + 1)),
+    ],
+)
+def test_a_bundle_that_is_none_or_holds_too_much_is_refused(message: bytes) -> None:
+    with pytest.raises(WireError):
+        unbundle(message)
+
+
+def test_a_bundle_within_a_bundle_is_no_frame() -> None:
+    inner = b"\0" + msgspec.msgpack.encode([encode(Credit(1, 2))])
+    (frame,) = unbundle(b"\0" + msgspec.msgpack.encode([inner]))
+    with pytest.raises(WireError, match="version 0"):
         decode(frame)

@@ -22,7 +22,7 @@ from mesh.core.errors import (
 )
 from mesh.core.identity import Authority, new_keys
 from mesh.core.records import ServedName, seal
-from mesh.core.wire import MAX_CONTROL_BYTES, Reach, Rumours
+from mesh.core.wire import MAX_CONTROL_BYTES, Hello, Lane, Reach, Rumours, encode
 from mesh.net.node import MeshNode
 from mesh.net.sockets import dialer
 from mesh.net.statedir import StateDir
@@ -172,6 +172,24 @@ def test_a_certificate_of_another_mesh_is_refused_in_one_line(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
+def test_a_message_of_several_parts_is_refused_counted_and_its_connection_cut(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with fabric(tmp_path) as mesh:
+            host, guest = await pair(mesh, Echo())
+            assert await collect(guest, host) == b"abc"
+            hello = encode(Hello(guest.me.node, guest.incarnation))
+            guest.transport._links[host.me.node]._lanes[Lane.CONTROL]._socket.send_multipart(
+                [hello] * 200
+            )
+            await until(lambda: host.transport.counters["parts_refused"], "it is counted")
+            assert any("several parts" in line for line in host.troubles)
+            await until(lambda: guest.transport.counters["link_down"], "the connection is cut")
+
+    asyncio.run(scenario())
+
+
 def test_an_unknown_curve_key_does_not_reach_the_member_socket(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with fabric(tmp_path) as mesh:
@@ -194,13 +212,13 @@ def test_malformed_and_oversized_frames_are_refused_counted_and_harmless(tmp_pat
         async with fabric(tmp_path) as mesh:
             host, guest = await pair(mesh, Echo())
             link = guest.transport._links[host.me.node]
-            for frame in (b"", b"\x01\xff\xff", b"\x09hello", os.urandom(200)):
-                link.send([frame], 0)  # type: ignore[arg-type]
+            for frame in (b"", b"\x01\xff\xff", b"\x09hello", b"\x07" + os.urandom(200)):
+                link.send(frame, 0)  # type: ignore[arg-type]
             await until(lambda: host.counters["malformed"] >= 4, "they are counted")
             assert all("\n" not in line for line in host.troubles)
             assert await collect(guest, host) == b"abc"
             # libzmq itself cuts the connection of a frame over the limit, before it is read.
-            link.send([b"\x01" + b"x" * (MAX_CONTROL_BYTES + 10_000)], 0)  # type: ignore[arg-type]
+            link.send(b"\x01" + b"x" * (MAX_CONTROL_BYTES + 10_000), 0)  # type: ignore[arg-type]
             await until(lambda: guest.transport.counters["link_down"], "the link is cut")
             for _ in range(200):
                 try:
