@@ -63,7 +63,7 @@ def measure(name: str, ask: Ask, count: int, seed: int) -> tuple[dict[str, Any],
     examples = cases(specialist, rng, count, declined=False)
     strangers = cases(specialist, rng, min(count, STRANGERS), declined=True)
     answers = ask([*examples, *strangers])
-    raw = [
+    raw: list[dict[str, Any]] = [
         {
             "question": example.question,
             "system": example.system,

@@ -155,7 +155,8 @@ def _told(rng: random.Random, key: str, *, history: bool) -> Told:
     large = key == "o3" and rng.random() < 0.5
     large = large or (key in ("no2", "so2") and rng.random() < 0.15)
     steps = near_edges(rng, pollutant.edges, HIGHEST[key])
-    text, earlier = _written(rng, key, steps, large=large), ()
+    text = _written(rng, key, steps, large=large)
+    earlier: tuple[str, ...] = ()
     if history:
         earlier = tuple(
             _written(rng, key, _before(rng, steps, HIGHEST[key]), large=large) for _ in range(2)

@@ -70,7 +70,7 @@ def elsewhere(rng: random.Random, subject: str, *, held_out: bool) -> str:
     """A question that is none of `subject`; one in five wordings is never trained on."""
     if rng.random() < 0.5:
         other = rng.choice([name for name in QUESTIONS if name != subject])
-        pool = QUESTIONS[other]
+        pool: tuple[str, ...] = QUESTIONS[other]
     else:
         own = _OWN[subject]
         pool = tuple(q for q in OTHER_QUESTIONS if not any(word in q for word in own))

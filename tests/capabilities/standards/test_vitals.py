@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from capabilities.standards.vitals import LEVELS, PARAMETERS, score
 
 # Chart 1: points, and the first and last value that score them.
-CHART_1 = {
+CHART_1: dict[str, list[tuple[int, float, float]]] = {
     "respiration": [(3, 0, 8), (1, 9, 11), (0, 12, 20), (2, 21, 24), (3, 25, 60)],
     "spo2": [(3, 50, 91), (2, 92, 93), (1, 94, 95), (0, 96, 100)],
     "systolic": [(3, 40, 90), (2, 91, 100), (1, 101, 110), (0, 111, 219), (3, 220, 260)],
