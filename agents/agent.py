@@ -15,12 +15,14 @@ from collections.abc import AsyncIterator
 
 from agents.config import AgentConfig
 from agents.faces.control import ControlServer
+from agents.faces.http.child import HttpDoor
 from agents.faces.verbs import Verbs
 from agents.hosting import CapabilityService, make_capabilities, this_device
 from agents.meshport import NodePort
 from agents.orchestrator.events import AskEvent
 from agents.orchestrator.orchestrator import AskOptions, Orchestrator, make_parts
 from agents.rules import make_policy
+from agents.telemetry.observer import Observer
 from capabilities.base import Capability
 from mesh.core.announcing import Vitals
 from mesh.core.errors import GossamerError
@@ -48,6 +50,9 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._control: ControlServer | None = None
         self._auditor: Auditor | None = None
+        self.observer = Observer(log_content=config.log_content)
+        self.http: HttpDoor | None = None
+        self.rng = random.Random()
         self.stop_requested = asyncio.Event()
         self.ready = asyncio.Event()
 
@@ -88,21 +93,31 @@ class Agent:
         await self.node.start()
         self._auditor = Auditor(self.node)
         await self._auditor.start()
-        self.port = NodePort(self.node)
-        self.orchestrator = Orchestrator(
-            self.port,
-            make_parts(
-                classifier=config.parts.classifier,
-                planner=config.parts.planner,
-                policy=config.parts.policy,
-                escalation=config.parts.escalation,
-            ),
-            rng=random.Random(),
+        self.port = NodePort(self.node, self.observer)
+        self.parts = make_parts(
+            classifier=config.parts.classifier,
+            planner=config.parts.planner,
+            policy=config.parts.policy,
+            escalation=config.parts.escalation,
         )
+        self.orchestrator = Orchestrator(self.port, self.parts, rng=self.rng)
         self._capabilities = make_capabilities(config, self.node.me.name)
+        if config.secure_sum:
+            from agents.sums import make_sums  # it brings numpy: only who takes part pays for it
+
+            self._capabilities += make_sums(config.secure_sum, self.node)
         self._offer()
         self._control = ControlServer(state.path, Verbs(self).handlers())
         await self._control.start()
+        if config.telemetry.otlp_endpoint:
+            from agents.telemetry.otel import OtelSink  # an extra: only who exports pays for it
+
+            self.observer.sink = OtelSink(config.telemetry.otlp_endpoint, self.node.me.name)
+        if config.http is not None:
+            self.http = HttpDoor(
+                state.path, config.http, level=config.log_level, form=config.log_format
+            )
+            await self.http.start()
         for capability in self._capabilities:
             self._spawn(self._start_capability(capability))
         self._spawn(self._keep_reporting())
@@ -133,6 +148,9 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.http is not None:
+            await self.http.stop()
+            self.http = None
         if self._control is not None:
             await self._control.stop()
             self._control = None
@@ -142,6 +160,9 @@ class Agent:
             await self.node.stop()
         if self._auditor is not None:
             await self._auditor.stop()
+        sink, self.observer.sink = self.observer.sink, None
+        if sink is not None:
+            await asyncio.to_thread(sink.close)  # it sends what is left, and may wait
         if self._state is not None:
             self._state.close()
             self._state = None
@@ -151,10 +172,20 @@ class Agent:
     def _offer(self) -> None:
         names: list[tuple[object, Service]] = []
         for capability in self._ready:
-            service = CapabilityService(capability)
+            service = CapabilityService(capability, self.observer)
             names += [(served, service) for served in capability.names]
         models = [model for capability in self._ready for model in capability.models]
         self.node.offer(names, models, this_device(self._ready))  # type: ignore[arg-type]
+
+    @property
+    def ready_capabilities(self) -> list[Capability]:
+        """What is loaded and served now."""
+        return list(self._ready)
+
+    @property
+    def door_counters(self) -> dict[str, int]:
+        """What came in at the local door, and what it refused."""
+        return dict(self._control.counters) if self._control is not None else {}
 
     def load(self) -> Load:
         """How full the node is now, over all its models."""

@@ -111,6 +111,26 @@ class AskSection(_Section):
     max_tokens: Annotated[int, Field(ge=1, le=65536)] = 384
 
 
+class SecureSumSection(_Section):
+    """Numbers of this node that go into totals in which nobody can see them
+    (docs/private-data.md): ``data.gpt/<domain>/secure_sum``."""
+
+    domain: str
+    columns: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The readings that it contributes, by name; a plan may ask for some of them."""
+    source: str = "machine"
+    """"machine" (its load and memory), or ``package.module:function`` of your own, which
+    returns the readings by name; it may be a coroutine function."""
+    least_nodes: Annotated[int, Field(ge=3, le=100)] = 3
+    """Refuse a total over fewer nodes: the fewer, the more it says of each."""
+    rest_s: Annotated[float, Field(ge=0)] = 60.0
+    """Least time between two totals: longer than the readings take to change, or two totals
+    with and without this node give its part away."""
+    least_noise: Annotated[float, Field(ge=0)] = 0.0
+    """Refuse a total whose noise has a smaller standard deviation, in units of the readings."""
+    description: str = ""
+
+
 class PatternSection(_Section):
     """A pattern of one's own: what it matches, or its group ``value``, is masked as ``kind``."""
 
@@ -142,6 +162,37 @@ class RedactionSection(_Section):
     """Texts that always may leave, such as a public hotline."""
 
 
+class HttpSection(_Section):
+    """HTTP for programs that speak OpenAI's API; a small process beside the agent."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    """0: any free port; `gossamer status` shows which."""
+    key: str = ""
+    """What clients send as bearer token; required where host is not loopback. Better kept out of
+    the file: GOSSAMER_HTTP__KEY, or key_file."""
+    key_file: Path | None = None
+    """A file with one key a line, readable by its owner only."""
+    hosts: tuple[str, ...] = ()
+    """Names besides the bound one that clients may use for this server (the Host header)."""
+    origins: tuple[str, ...] = ()
+    """Origins of web pages that may use it, such as http://tablet.local:3000; none by default."""
+    max_requests: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Requests under way at once; one more is answered 429. An idle stream costs some 50 KB."""
+    max_body_kb: Annotated[int, Field(ge=1, le=240)] = 240
+    """The largest request taken; the local door takes no more than 256 KB."""
+    certificate: Path | None = None
+    private_key: Path | None = None
+    """PEM files for TLS; without them the server speaks plain HTTP."""
+
+
+class TelemetrySection(_Section):
+    """Where traces go besides this node's own memory."""
+
+    otlp_endpoint: str = ""
+    """The URL of an OpenTelemetry collector (http://host:4318); needs the otel extra."""
+
+
 class AgentConfig(BaseSettings):
     """Everything that an agent needs to start. Environment: ``GOSSAMER_NODE__HOST`` and so on."""
 
@@ -157,7 +208,14 @@ class AgentConfig(BaseSettings):
     parts: PartsSection = PartsSection()
     ask: AskSection = AskSection()
     redaction: RedactionSection = RedactionSection()
+    secure_sum: tuple[SecureSumSection, ...] = ()
+    http: HttpSection | None = None
+    """Absent: no HTTP server."""
+    telemetry: TelemetrySection = TelemetrySection()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
+    log_format: Literal["text", "json"] = "text"
+    log_content: bool = False
+    """Questions and answers in the log, for debugging; they are private by default."""
 
     @classmethod
     def settings_customise_sources(
@@ -213,4 +271,11 @@ def make_config(raw: dict[str, Any], *, base: Path, source: str = "configuration
         )
         for model in config.model
     )
-    return config.model_copy(update={"node": node, "model": models})
+    http = config.http and config.http.model_copy(
+        update={
+            field: (base / path.expanduser()).resolve()
+            for field in ("key_file", "certificate", "private_key")
+            if (path := getattr(config.http, field)) is not None
+        }
+    )
+    return config.model_copy(update={"node": node, "model": models, "http": http})

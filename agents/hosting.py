@@ -9,6 +9,8 @@ from pathlib import Path
 
 from agents.classifier.catalogue import ARITHMETIC, GENERATE, MESH, WELL_KNOWN, KnownName
 from agents.config import AgentConfig, ModelSection, NameSection
+from agents.telemetry.observer import Observer, WatchedCall, begun, count_served
+from agents.telemetry.spans import SPAN_BYTES, Span
 from capabilities.base import Capability, Request
 from capabilities.sensors.machine import MachineCapability
 from capabilities.slm.capability import SlmCapability
@@ -29,8 +31,9 @@ EMBEDDED_NAMES = {"arithmetic": (ARITHMETIC,), "general": (GENERATE, MESH)}
 class CapabilityService:
     """A capability as the mesh calls it; it drops who asked and keeps what must stay apart."""
 
-    def __init__(self, capability: Capability) -> None:
+    def __init__(self, capability: Capability, observer: Observer | None = None) -> None:
         self.capability = capability
+        self._observer = observer or Observer()
 
     def _request(self, call: IncomingCall) -> Request:
         # State computed for one asker (a prompt's prefix) must not serve another; the label
@@ -48,11 +51,24 @@ class CapabilityService:
     def admit(self, call: IncomingCall) -> Verdict:
         """Ask the capability."""
         admission = self.capability.admit(self._request(call))
+        if not admission.accepted:
+            self._observer.meter.count("gossamer.served", name=call.name, outcome="rejected")
         return Verdict(admission.accepted, admission.reason, admission.retry_after_s)
 
     def serve(self, call: IncomingCall) -> AsyncIterator[bytes]:
         """The capability's answer."""
-        return self.capability.serve(self._request(call))
+        span = begun(
+            trace=call.header.trace.hex(),
+            span=os.urandom(SPAN_BYTES).hex(),
+            parent=call.header.span.hex(),
+            name=call.name,
+            kind="server",
+        )
+        return WatchedCall(self.capability.serve(self._request(call)), span, self._served)
+
+    def _served(self, span: Span) -> None:
+        count_served(self._observer.meter, span)
+        self._observer.span(span)
 
 
 def make_capabilities(config: AgentConfig, node_name: str) -> list[Capability]:

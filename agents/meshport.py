@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 
 from agents.port import Offer, Task
+from agents.telemetry.observer import Observer, WatchedCall, begun
+from agents.telemetry.spans import root_span
 from mesh.core.access import CLOUD, Operation
 from mesh.core.errors import DeadlineExceeded
 from mesh.core.events import PeerState
@@ -21,8 +23,9 @@ USABLE = {PeerState.ALIVE, PeerState.UNKNOWN}
 class NodePort:
     """Implements :class:`agents.port.MeshPort` over a :class:`~mesh.net.node.MeshNode`."""
 
-    def __init__(self, node: MeshNode) -> None:
+    def __init__(self, node: MeshNode, observer: Observer | None = None) -> None:
         self._node = node
+        self._observer = observer or Observer()
         self.counters: Counter[str] = Counter()
 
     @property
@@ -72,13 +75,25 @@ class NodePort:
             groups=task.groups,
             warrant=task.warrant,
         )
-        answer = self._node.call(offer.node, offer.served.name, body, header, op)
+        answer = WatchedCall(
+            self._node.call(offer.node, offer.served.name, body, header, op),
+            begun(
+                trace=task.trace.hex(),
+                span=header.span.hex(),
+                parent=root_span(task.trace),
+                name=offer.served.name,
+                kind="client",
+                node=offer.node_name,
+                model=offer.served.model,
+            ),
+            self._observer.span,
+        )
         try:
             async for message in answer:
                 yield message
         finally:
             # A cancelled caller must not leave the stream open at the other side.
-            await asyncio.shield(answer.aclose())  # type: ignore[attr-defined]
+            await asyncio.shield(answer.aclose())
 
     def _allowed(self, name: str) -> bool:
         # The callee decides who may ask; a rule here hides a name from what this node uses.

@@ -69,6 +69,9 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     confidence: float = -1.0
     remote: bool = False
+    model: str = ""
+    finish: str = ""  # stop or length
+    prompt_tokens: int = 0
 
 
 class AnswerView(msgspec.Struct, frozen=True, kw_only=True):

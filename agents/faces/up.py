@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 
 from agents.agent import Agent
 from agents.config import AgentConfig, load_config
+from agents.telemetry.logs import set_up
 from mesh.core.errors import GossamerError
 
 
@@ -33,9 +33,7 @@ async def serve(config: AgentConfig, *, as_json: bool = False) -> int:
 
     What happens is told on standard error, or as one JSON object a line on standard output.
     """
-    logging.basicConfig(
-        level=config.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    set_up(config.log_level, config.log_format)
     agent = Agent(config)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agents.faces.arguments import number_of, reach_of, text_of, timeout_of, trace_of
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary, version
+from agents.faces.verbs_generate import MAX_MESSAGES, GenerateVerbs
 from agents.faces.verbs_security import SecurityVerbs
+from agents.faces.verbs_watch import WatchVerbs
 from agents.orchestrator.events import (
     Answered,
     AskEvent,
@@ -24,10 +28,11 @@ from agents.orchestrator.events import (
 )
 from agents.orchestrator.orchestrator import AskOptions
 from agents.port import Offer, Task
+from agents.telemetry.logs import current_trace
 from agents.trace import TRACE_BYTES
 from agents.views import EndpointView, NameView, PeerView, StepView
 from capabilities.messages import Delta, Done, Generate, Message, Sample, decode, encode
-from mesh.core.errors import ConfigError, NoSuchName, WireError
+from mesh.core.errors import NoSuchName, WireError
 from mesh.core.events import PeerState
 from mesh.core.identity import show_id
 from mesh.core.names import matches, parse_address
@@ -38,8 +43,8 @@ if TYPE_CHECKING:
     from agents.agent import Agent
 
 RESOLVE_TIMEOUT_S = 60.0  # of the task that a bare resolution stands for; nothing waits for it
-MAX_TIMEOUT_S = 24 * 3600.0
 MAX_QUESTION_CHARS = 16 * 1024
+MAX_SEED = 2**32 - 1  # of llama.cpp's samplers
 
 
 class Verbs:
@@ -59,6 +64,8 @@ class Verbs:
             "call": self._call,
             "ask": self._ask,
             **SecurityVerbs(self._agent).handlers(),
+            **GenerateVerbs(self._agent).handlers(),
+            **WatchVerbs(self._agent, self).handlers(),
         }
 
     async def _status(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -85,6 +92,7 @@ class Verbs:
             },
             "dialable": _dialable(node.finder.reach.verdict),
             "reach": node.finder.reach.why,
+            "http": agent.http.url if agent.http is not None else "",
             "uptime_s": round(time.monotonic() - agent.started_at, 1),
             "version": version(),
             "ready": agent.ready.is_set(),
@@ -156,7 +164,7 @@ class Verbs:
         ]
 
     async def _resolve(self, args: dict[str, Any]) -> dict[str, Any]:
-        address = parse_address(_text(args, "name"))
+        address = parse_address(text_of(args, "name"))
         offers = self._agent.port.resolve(address.name, self._task(RESOLVE_TIMEOUT_S))
         if address.node:
             offers = [offer for offer in offers if offer.node_name == address.node]
@@ -173,8 +181,8 @@ class Verbs:
         return {}
 
     async def _call(self, args: dict[str, Any]) -> AsyncIterator[Any]:
-        address = parse_address(_text(args, "name"))
-        task = self._task(self._timeout(args), _reach(args))
+        address = parse_address(text_of(args, "name"))
+        task = self._task(timeout_of(args, self._agent.config.ask.timeout_s), reach_of(args))
         offers = self._agent.port.resolve(address.name, task)
         if address.node:
             offers = [offer for offer in offers if offer.node_name == address.node]
@@ -212,22 +220,43 @@ class Verbs:
         )
 
     async def _ask(self, args: dict[str, Any]) -> AsyncIterator[Any]:
-        question = _text(args, "question")
+        question = text_of(args, "question")
         if len(question) > MAX_QUESTION_CHARS:
             raise WireError(f"a question has at most {MAX_QUESTION_CHARS} characters")
-        options = AskOptions(timeout_s=self._timeout(args), reach=_reach(args))
-        async for event in self._agent.ask(question, options):
-            yield Result(event_json(event)) if isinstance(event, Answered) else event_json(event)
+        options = self._options(args)
+        current_trace.set(options.trace.hex())
+        with self._agent.observer.request("ask", question, options.trace.hex()) as watch:
+            events = self._agent.ask(question, options)
+            async with aclosing(events):  # type: ignore[type-var]
+                async for event in events:
+                    plain = event_json(event)
+                    if isinstance(event, Answered):
+                        watch.answered(plain)
+                        yield Result(plain)
+                    else:
+                        watch.event(plain)
+                        yield plain
 
-    def _timeout(self, args: dict[str, Any]) -> float:
-        """What the asker gives, else what the configuration says; raises ConfigError."""
+    def _options(self, args: dict[str, Any]) -> AskOptions:
+        """What goes with a question; raises ConfigError or WireError."""
         try:
-            timeout_s = float(args.get("timeout_s") or self._agent.config.ask.timeout_s)
-        except (TypeError, ValueError) as error:
-            raise ConfigError("timeout_s is a number of seconds") from error
-        if not 0 < timeout_s <= MAX_TIMEOUT_S:
-            raise ConfigError(f"timeout_s is above 0 and at most {MAX_TIMEOUT_S:g} seconds")
-        return timeout_s
+            history = msgspec.convert(args.get("history") or [], tuple[Message, ...])
+        except msgspec.ValidationError as error:
+            raise WireError(f"'history' is no conversation: {error}") from error
+        if len(history) > MAX_MESSAGES:
+            raise WireError(f"a conversation has at most {MAX_MESSAGES} messages")
+        return AskOptions(
+            timeout_s=timeout_of(args, self._agent.config.ask.timeout_s),
+            reach=reach_of(args),
+            groups=self._agent.node.me.groups,
+            trace=trace_of(args) or os.urandom(TRACE_BYTES),
+            history=history,
+            system=str(args.get("system") or ""),
+            max_tokens=int(number_of(args, "max_tokens", 0, low=0, high=65_536)),
+            temperature=number_of(args, "temperature", 0.0, low=0.0, high=2.0),
+            seed=int(number_of(args, "seed", 0, low=0, high=MAX_SEED)),
+            name=str(args.get("name") or ""),
+        )
 
     def _task(self, timeout_s: float, reach: Reach = Reach.MESH) -> Task:
         node = self._agent.node
@@ -305,20 +334,3 @@ def _dialable(claim: int) -> str:
 
 def _ms(seconds: float | None) -> float:
     return -1.0 if seconds is None else round(seconds * 1000, 2)
-
-
-def _text(args: dict[str, Any], key: str) -> str:
-    value = args.get(key)
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{key!r} is missing or empty")
-    return value
-
-
-def _reach(args: dict[str, Any]) -> Reach:
-    name = str(args.get("reach") or "mesh").upper()
-    try:
-        return Reach[name]
-    except KeyError as error:
-        raise ConfigError(
-            f"{name.lower()!r} is no reach", hint="node, group, mesh or cloud"
-        ) from error

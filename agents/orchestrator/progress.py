@@ -94,4 +94,7 @@ class StepState:
             error=error,
             confidence=round(confidence, 4),
             remote=bool(kept and not kept.offer.me),
+            model=kept.answer.done.model if kept else "",
+            finish=kept.answer.done.finish if kept else "",
+            prompt_tokens=kept.answer.done.usage.prompt_tokens if kept else 0,
         )

@@ -1,0 +1,133 @@
+"""The OpenAPI document, made from the types that requests are checked against."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from agents.faces.control import version
+from agents.faces.http import responses_schema, schema
+
+REF = "#/components/schemas/{name}"
+ERRORS = {
+    "400": "The request cannot be served as it stands; `param` names the field.",
+    "401": "A key is needed.",
+    "403": "This key, page or node may not.",
+    "404": "Nothing has this name.",
+    "408": "The request did not arrive in time.",
+    "413": "The request is too large.",
+    "429": "Every slot is taken; `Retry-After` says when to come again.",
+    "500": "An error in this server.",
+    "502": "The node that answered failed.",
+    "503": "Nobody who could answer can be reached.",
+    "504": "The time was over.",
+}
+GET_ERRORS = ("400", "401", "403", "404", "429", "503")
+
+_POSTS = (
+    ("/v1/chat/completions", "chat", schema.ChatRequest, schema.ChatCompletion, schema.ChatChunk,
+     "A chat. `model` is `mesh` (the agent decides who answers), a name or a model."),
+    ("/v1/completions", "completion", schema.CompletionRequest, schema.Completion,
+     schema.Completion, "Text behind a prompt, through the model's own chat template."),
+    ("/v1/responses", "response", responses_schema.ResponseRequest, responses_schema.ResponseBody,
+     responses_schema.ResponseEvent, "An answer in the shape of the Responses API; not stored."),
+    ("/v1/embeddings", "embedding", schema.EmbeddingRequest, schema.EmbeddingList, None,
+     "Vectors of texts."),
+)  # fmt: skip
+_GETS = (
+    ("/v1/models", "models", schema.ModelList, "What `model` may name now."),
+    ("/v1/models/{model}", "model", schema.ModelBody, "One of them; a name may hold slashes."),
+)
+
+
+@cache
+def document() -> bytes:
+    """The document as JSON."""
+    kinds: list[Any] = [schema.ErrorBody, schema.Health]
+    for _, _, asked, answered, piece, _ in _POSTS:
+        kinds += [asked, answered] + ([piece] if piece else [])
+    kinds += [listed for _, _, listed, _ in _GETS]
+    kinds = list(dict.fromkeys(kinds))
+    refs, components = msgspec.json.schema_components(kinds, ref_template=REF)
+    by_kind = dict(zip(kinds, refs, strict=True))
+    paths: dict[str, Any] = {}
+    for path, name, asked, answered, piece, text in _POSTS:
+        content: dict[str, Any] = {"application/json": {"schema": by_kind[answered]}}
+        if piece is not None:
+            content["text/event-stream"] = {
+                "schema": {"type": "string", "description": f"Events: {_name(by_kind[piece])}"}
+            }
+        paths[path] = {
+            "post": {
+                "operationId": name,
+                "summary": text,
+                "requestBody": {
+                    "required": True,
+                    "content": {"application/json": {"schema": by_kind[asked]}},
+                },
+                "responses": {
+                    "200": {"description": "The answer.", "content": content},
+                    **_errors(by_kind, tuple(ERRORS)),
+                },
+            }
+        }
+    for path, name, listed, text in _GETS:
+        paths[path] = _get(name, text, {"application/json": {"schema": by_kind[listed]}}, by_kind)
+    paths["/v1/models/{model}"]["get"]["parameters"] = [
+        {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    ]
+    healthy = {"application/json": {"schema": by_kind[schema.Health]}}
+    paths["/healthz"] = {
+        "get": {
+            "operationId": "health",
+            "summary": "Whether the agent answers.",
+            "security": [],
+            "responses": {
+                "200": {"description": "It does.", "content": healthy},
+                "403": _errors(by_kind, ("403",))["403"],
+                "503": {"description": "It does not.", "content": healthy},
+            },
+        }
+    }
+    plain = {"text/plain": {"schema": {"type": "string"}}}
+    paths["/metrics"] = _get("metrics", "Prometheus text.", plain, by_kind)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Gossamer",
+                "version": version(),
+                "description": "OpenAI's API in front of a mesh of small language models.",
+            },
+            "paths": paths,
+            "components": {
+                "schemas": components,
+                "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            },
+            "security": [{"key": []}, {}],
+        }
+    )
+
+
+def _get(name: str, text: str, content: dict[str, Any], by_kind: dict[Any, Any]) -> dict[str, Any]:
+    return {
+        "get": {
+            "operationId": name,
+            "summary": text,
+            "responses": {
+                "200": {"description": text, "content": content},
+                **_errors(by_kind, GET_ERRORS),
+            },
+        }
+    }
+
+
+def _errors(by_kind: dict[Any, Any], statuses: tuple[str, ...]) -> dict[str, Any]:
+    content = {"application/json": {"schema": by_kind[schema.ErrorBody]}}
+    return {status: {"description": ERRORS[status], "content": content} for status in statuses}
+
+
+def _name(ref: dict[str, Any]) -> str:
+    return str(ref.get("$ref", "")).rpartition("/")[2]

@@ -1,0 +1,54 @@
+"""The public library: a running agent, reached from a program through its local door."""
+
+from __future__ import annotations
+
+from agents.library.events import (
+    Asked,
+    AskedEvent,
+    Delta,
+    Embeddings,
+    Generation,
+    GenerationEvent,
+    ModelView,
+    Plan,
+    Resolution,
+    Retry,
+    Step,
+)
+from agents.library.remote import Agent, connect
+from agents.library.sync import SyncAgent, connect_sync
+from agents.views import AnswerView, EndpointView, NameView, PeerView, StepView
+from capabilities.messages import Generate, Message, Sample, Tool, ToolCall
+from mesh.core.errors import GossamerError
+
+__all__ = [
+    "connect",
+    "Agent",
+    "connect_sync",
+    "SyncAgent",
+    "GossamerError",
+    # what is asked
+    "Generate",
+    "Message",
+    "Tool",
+    "ToolCall",
+    # what comes back
+    "AnswerView",
+    "EndpointView",
+    "Embeddings",
+    "Generation",
+    "ModelView",
+    "NameView",
+    "PeerView",
+    "Resolution",
+    "Sample",
+    "StepView",
+    # while it runs
+    "Asked",
+    "AskedEvent",
+    "Delta",
+    "GenerationEvent",
+    "Plan",
+    "Retry",
+    "Step",
+]

@@ -1,0 +1,1 @@
+"""What an agent can tell of its own work: counts, spans, traces, a live feed, log lines."""
