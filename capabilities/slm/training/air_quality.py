@@ -3,9 +3,9 @@
 The rule is the US EPA's index (capabilities.standards.air_quality). "PM2.5 went from 30.2 to 41.7,
 ozone 0.065 ppm, no wind" becomes
 
-    F41.7u0~4c1c7c>cF       fine particles, as told, in `u`; four digits in steps with marks (see
-                            bands); `>`: the worst so far is category c, from F
-    t30.2=0=03<4+           the earlier value against the digits above: rising (`-` falling, `=`)
+    F30.2,41.7u0~4c1c7c>cF  fine particles, as told, in `u`; the last in four digits of steps with
+                            marks (see bands); `>`: the worst so far is category c, from F
+    t0=03<4+                the first against the last by digits: rising (`-` falling, `=`)
     O0.065m0~0~6b5b>cF      ozone told in units of a thousand steps (`m`); c stays the worst
     w still                 what of the weather matters
 
@@ -120,14 +120,13 @@ def scratchpad(case: Case) -> str:
         reading = worst(t.reading(t.text) for t in case.told[:count])
         edges = POLLUTANTS[told.key].edges
         text += (
-            f"{LETTERS[told.key]}{told.text}{'m' if told.large else 'u'}"
+            f"{LETTERS[told.key]}{','.join((*told.earlier, told.text))}{'m' if told.large else 'u'}"
             f"{walk(told.steps(told.text), edges, WIDTH)}"
             f">{BANDS[reading.category]}{LETTERS[reading.key]}\n"
         )
         if told.earlier:
-            first = told.earlier[0]
-            pairs = compare(told.steps(first), told.steps(told.text), WIDTH)
-            text += f"t{first}:{pairs}{told.trend}\n"
+            pairs = compare(told.steps(told.earlier[0]), told.steps(told.text), WIDTH)
+            text += f"t{pairs}{told.trend}\n"
     return f"{text}w {case.weather}"
 
 

@@ -4,8 +4,8 @@ The rule is the Highway Capacity Manual's level of service (capabilities.standar
 went from 51 to 30 mph, limit 45, volume 1900 of capacity 1800, rain" becomes
 
     L45m                    the limit; `m` for miles, `k` for kilometres per hour
-    V30:0~3~0d              the speed; three digits with marks for this limit (see bands)
-    t51:0=05>3-             the earlier speed against it: slower (`+` faster, `=` the same)
+    V51,30:0~3~0d           the speed; its digits with marks for this limit (see bands)
+    t0=05>3-                the earlier speed against it: slower (`+` faster, `=` the same)
     Q1900/1800:1=19>8!      volume against capacity, digit by digit: over it (`.` not)
     i no w rain             incident and weather
     F                       the level
@@ -97,9 +97,12 @@ def scratchpad(case: Case) -> str:
     """The working of `case`, as the model is to write it between the think tags."""
     flow = case.flow
     text = f"L{flow.limit}{flow.unit[0]}\n"
-    text += f"V{flow.speed}:{walk(flow.speed, edges(flow.limit, flow.unit), SPEED_WIDTH)}\n"
+    earlier = "" if case.earlier is None else f"{case.earlier},"
+    text += (
+        f"V{earlier}{flow.speed}:{walk(flow.speed, edges(flow.limit, flow.unit), SPEED_WIDTH)}\n"
+    )
     if case.earlier is not None:
-        text += f"t{case.earlier}:{compare(case.earlier, flow.speed, SPEED_WIDTH)}{case.trend}\n"
+        text += f"t{compare(case.earlier, flow.speed, SPEED_WIDTH)}{case.trend}\n"
     if flow.volume is not None and flow.capacity is not None:
         pairs = compare(flow.volume, flow.capacity, VOLUME_WIDTH)
         mark = "!" if flow.over_capacity else "."

@@ -169,7 +169,7 @@ def test_the_scratchpad_of_the_air_card() -> None:
         (told("pm2_5", "41.7", earlier=("30.2",)), told("o3", "0.065", large=True)), "still"
     )
     assert air_quality.scratchpad(case) == (
-        "F41.7u0~4c1c7c>cF\nt30.2:0=03<4+\nO0.065m0~0~6b5b>cF\nw still"
+        "F30.2,41.7u0~4c1c7c>cF\nt0=03<4+\nO0.065m0~0~6b5b>cF\nw still"
     )
     assert case.answer == (
         "Unhealthy for sensitive groups by the US AQI, from PM2.5. Children, old people and those "
@@ -206,7 +206,7 @@ def test_every_answer_about_vitals_says_that_it_is_no_diagnosis() -> None:
 def test_the_scratchpad_of_the_traffic_card() -> None:
     case = traffic.Case(Flow(30, 45, "mph", volume=1900, capacity=1800), earlier=51, weather="rain")
     assert traffic.scratchpad(case) == (
-        "L45m\nV30:0~3~0d\nt51:0=05>3-\nQ1900/1800:1=19>8!\ni no w rain\nF"
+        "L45m\nV51,30:0~3~0d\nt0=05>3-\nQ1900/1800:1=19>8!\ni no w rain\nF"
     )
     assert case.answer == (
         "Level F, jam, by the HCM. Avoid it: take another route or wait. More cars than it can "
@@ -221,9 +221,9 @@ def numbers(text: str) -> list[str]:
 @pytest.mark.parametrize(
     ("module", "copied"),
     [
-        (air_quality, r"^[FCONSK]([\d.]+)[um]"),
+        (air_quality, r"^[FCONSK](?:[\d.]+,)*([\d.]+)[um]"),
         (vitals, r"^\d[PRSBT]([\d.]+):"),
-        (traffic, r"^[LV](\d+)"),
+        (traffic, r"^[LV](?:\d+,)?(\d+)"),
     ],
 )
 def test_every_number_that_the_scratchpad_judges_is_in_the_question(
