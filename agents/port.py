@@ -12,6 +12,9 @@ from mesh.core.records import ServedName
 from mesh.core.wire import Op, Reach
 
 
+NEVER = float("-inf")
+
+
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """One node's offer of one name, with what is known of it now."""
 
@@ -24,6 +27,10 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     slots: int = 0
     tokens_per_s: float = 0.0
     round_trip_s: float = 0.0
+    prompt_tokens_per_s: float = 0.0  # 0 when it does not say
+    seen_at: float = NEVER  # monotonic seconds of this node when the load was reported
+    battery: float = -1.0  # 0 to 1, -1 when there is none
+    temperature_c: float = 0.0  # 0 when unknown
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +44,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[str, ...] = ()
     caller: bytes = b""
     warrant: Signed | None = None  # the caller's leave, where it is another node
+    why: str = ""  # why it goes to the cloud, for this node's audit log; it does not travel
+    patience_s: float = 0.0  # the longest wait for the first token; 0: up to the deadline
 
 
 class MeshPort(Protocol):

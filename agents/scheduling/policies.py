@@ -1,8 +1,8 @@
 """Which node first: an order over offers that all fit the task.
 
 A policy only orders; whether a node takes the work is its own answer (ACCEPT or REJECT), since
-load figures are hints. The three here are the article's (section V): random ignores capacity,
-weighted prefers strong nodes, load-aware sends to the least busy.
+load figures are hints. Three are the article's (section V): random ignores capacity, weighted
+prefers strong nodes, load-aware sends to the least busy. What learns has modules of its own.
 """
 
 from __future__ import annotations
@@ -10,23 +10,40 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from agents.port import Offer
+from agents.scheduling.flights import Flights
+from agents.scheduling.prediction import Job, Outcome
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a policy may look at besides the offers.
 
-    ``dispatched`` counts this node's own calls under way per node: a gossiped load is seconds
-    old, and without it two steps of one question would both go to the same idle node.
+    ``flights`` are this node's own calls under way: a reported load is seconds old, and without
+    them two steps of one question would both go to the same idle node. ``dispatched`` is the
+    same as plain counts, for who has no times. ``job`` is what will be asked, as far as it is
+    known; ``service_class`` groups jobs that are alike (a name, mostly).
     """
 
     rng: random.Random
     dispatched: Mapping[bytes, int] = {}
     objective: str = "latency"  # latency, accuracy or resources
+    now: float = 0.0
+    flights: Flights | None = None
+    job: Job = Job()
+    time_left_s: float = math.inf
+    patience_s: float = math.inf
+    accuracy_floor: float = 0.0
+    service_class: str = ""
+
+    def unseen(self, offer: Offer) -> int:
+        """Own calls at the node that its reported load does not hold yet."""
+        if self.flights is not None:
+            return self.flights.since(offer.node, offer.seen_at)
+        return self.dispatched.get(offer.node, 0)
 
 
 class Policy(Protocol):
@@ -36,9 +53,17 @@ class Policy(Protocol):
         """All the offers, best first; never a different set. Must not do I/O."""
 
 
+@runtime_checkable
+class Learner(Protocol):
+    """A policy that learns from how calls went."""
+
+    def observe(self, outcome: Outcome) -> None:
+        """A call ended."""
+
+
 def busy(offer: Offer, context: Context) -> float:
     """Load with this node's own calls under way added: 1 is full, above it work waits."""
-    return offer.load + context.dispatched.get(offer.node, 0) / max(1, offer.slots)
+    return offer.load + context.unseen(offer) / max(1, offer.slots)
 
 
 class Random:
@@ -89,6 +114,22 @@ class LoadAware:
 
         keyed = sorted(((context.rng.random(), offer) for offer in offers), key=key)
         return [offer for _, offer in keyed]
+
+
+class PowerOfTwo:
+    """The less busy of two drawn by chance (Mitzenmacher 2001), then the rest by chance.
+
+    Nearly as even as asking everybody, and it does not send the whole mesh to the node that
+    an old report calls idle.
+    """
+
+    def order(self, offers: Sequence[Offer], context: Context) -> list[Offer]:
+        """The less busy of the first two of a shuffle comes first."""
+        shuffled = list(offers)
+        context.rng.shuffle(shuffled)
+        if len(shuffled) > 1 and busy(shuffled[1], context) < busy(shuffled[0], context):
+            shuffled[0], shuffled[1] = shuffled[1], shuffled[0]
+        return shuffled
 
 
 def _strength(offer: Offer) -> float:
