@@ -47,6 +47,10 @@ POLICIES: Registry[Policy] = Registry(
         "random": "agents.scheduling.policies:Random",
         "weighted": "agents.scheduling.policies:Weighted",
         "load_aware": "agents.scheduling.policies:LoadAware",
+        "power_of_two": "agents.scheduling.policies:PowerOfTwo",
+        "prequal": "agents.scheduling.prequal:Prequal",
+        "predictive": "agents.scheduling.predictive:Predictive",
+        "constrained_ucb": "agents.scheduling.constrained_ucb:ConstrainedUcb",
     },
 )
 ESCALATIONS: Registry[Escalation] = Registry(
