@@ -375,15 +375,31 @@ SCHEMAS: list[Any] = [
     },
     {"$ref": "#/$defs/p", "$defs": {"p": _object(city=_word(9), zip={"type": "integer"})}},
     {"type": "object", "properties": {}, "additionalProperties": False},
+    {"type": "string", "pattern": r"^[A-Z]{2}-\d{3,5}(/[a-f]+)?$"},
+    {"type": "string", "format": "email"},
+    {"type": "integer", "multipleOf": 7, "minimum": -50, "maximum": 5000},
+    {
+        "type": "array",
+        "items": {"enum": ["mon", "tue", "wed", "thu", "fri"]},
+        "uniqueItems": True,
+        "minItems": 2,
+    },
+    {
+        "allOf": [
+            {"$ref": "#/$defs/named"},
+            {"properties": {"size": {"type": "integer", "minimum": 3}}, "required": ["size"]},
+        ],
+        "$defs": {"named": _object(name=_word(5), size={"maximum": 9})},
+    },
 ]
 
 
 def _schema_valid(options: Options) -> dict[str, int]:
-    """Answers of the arithmetic model, which knows no JSON, held to twenty schemas."""
+    """Answers of the arithmetic model, which knows no JSON, held to all schemas."""
     import jsonschema
 
     it = Driven(embedded_path("arithmetic"), slots=8, context_tokens=4096)
-    each = 3 if options.quick else 25
+    each = 3 if options.quick else 500 // len(SCHEMAS)
     asked = []
     for number in range(each):
         for schema in SCHEMAS:

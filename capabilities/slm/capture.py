@@ -1,7 +1,7 @@
 """Rows of the hidden state, copied out of a step while it computes (llama.cpp's ``cb_eval``).
 
-A context that has one asks it about every node of every step, which costs a tenth of a
-millisecond in a hundred nodes: only workers that were loaded with ``capture`` have it.
+A context that has one asks it about every node of every step (measured: 40 to 160 us a step of
+the four-layer models of the package): only workers that were loaded with ``capture`` have it.
 """
 
 from __future__ import annotations

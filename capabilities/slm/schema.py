@@ -13,16 +13,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from capabilities.slm import gbnf
+from capabilities.slm import distinct, gbnf, merging, patterns
 from capabilities.slm.errors import BadRequest, Unsupported
+from capabilities.slm.multiples import Multiples
 from capabilities.slm.ranges import integers, numbers
 
 MAX_CHARS = 32 * 1024  # of the schema; its size bounds the grammar's
 MAX_DEPTH = 24  # of schemas within schemas, also through references while one is being made
 MAX_SCHEMAS = 1_000
+MAX_MERGES = 2_000  # alternatives within allOf multiply
 OPEN_STRING = 240  # characters of a string without maxLength
 OPEN_ARRAY = 16  # items of an array without maxItems
 LONGEST_STRING, LONGEST_ARRAY = 1_000, 200  # what a larger bound is cut down to
+MOST_VALUES = 100  # of a range of whole numbers that are told apart
 VALUE_DEPTH = 2  # containers within containers of a value of any type
 
 _NOTES = frozenset(
@@ -32,8 +35,10 @@ _NOTES = frozenset(
 _KEYWORDS = {
     "object": frozenset(["properties", "required", "additionalProperties"]),
     "array": frozenset(["items", "prefixItems", "minItems", "maxItems", "uniqueItems"]),
-    "string": frozenset(["minLength", "maxLength", "format"]),
-    "integer": frozenset(["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"]),
+    "string": frozenset(["minLength", "maxLength", "format", "pattern"]),
+    "integer": frozenset(
+        ["minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"]
+    ),
     "boolean": frozenset[str](),
     "null": frozenset[str](),
 }
@@ -48,13 +53,20 @@ boolean ::= "true" | "false"
 null ::= "null"
 """
 _DAY = '"0" [1-9] | "1" digit | "2" [0-8]'  # the days that every month has
-_DATE = f'digit{{4}} "-" ("0" [1-9] | "1" [0-2]) "-" ({_DAY})'
+_DATE = f'[1-9] digit{{3}} "-" ("0" [1-9] | "1" [0-2]) "-" ({_DAY})'
 _TIME = '([01] digit | "2" [0-3]) ":" [0-5] digit ":" [0-5] digit "Z"'
+_BYTE = '("25" [0-5] | "2" [0-4] digit | "1" digit{2} | [1-9] digit | digit)'
+_LABEL = '[a-z] ([a-z0-9] | "-" [a-z0-9]){0,20}'
+_HOST = f'{_LABEL} ("." {_LABEL}){{0,2}} "." [a-z]{{2,6}}'
+# Each with its least and most characters.
 _FORMATS = {
-    "date": _DATE,
-    "time": _TIME,
-    "date-time": f'{_DATE} "T" {_TIME}',
-    "uuid": 'hex{8} "-" hex{4} "-" hex{4} "-" hex{4} "-" hex{12}',
+    "date": (_DATE, 10, 10),
+    "time": (_TIME, 9, 9),
+    "date-time": (f'{_DATE} "T" {_TIME}', 20, 20),
+    "uuid": ('hex{8} "-" hex{4} "-" hex{4} "-" hex{4} "-" hex{12}', 36, 36),
+    "ipv4": (f'{_BYTE} ("." {_BYTE}){{3}}', 7, 15),
+    "hostname": (_HOST, 4, 132),
+    "email": (f'[a-z0-9] ([a-z0-9] | [._+] [a-z0-9]){{0,15}} "@" {_HOST}', 6, 164),
 }
 
 
@@ -66,7 +78,10 @@ def to_gbnf(text: str) -> str:
         schema = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the JSON schema is no JSON: {error}") from None
-    grammar = _Maker(schema).grammar()
+    try:
+        grammar = _Maker(schema).grammar()
+    except RecursionError:
+        raise BadRequest("the JSON schema is nested too deeply", hint="simplify it") from None
     gbnf.check(grammar)
     return grammar
 
@@ -82,6 +97,7 @@ class _Maker:
         self._names: dict[str, str] = {}  # of bodies
         self._refs: dict[str, str] = {}
         self._count = 0
+        self._merges = 0
 
     def grammar(self) -> str:
         root = self._make(self._whole, 0)
@@ -111,13 +127,15 @@ class _Maker:
         if not isinstance(schema, Mapping):
             raise BadRequest("a JSON schema is an object, true or false")
         used = set(schema) - _NOTES
+        held = used & {"$ref", "anyOf", "oneOf", "allOf"}
+        if "allOf" in held or (held and len(used) > 1):
+            return self._make(self._merged(schema, held), depth + 1)
         for keyword, make in (
             ("$ref", self._ref),
-            ("const", lambda value, _: self._literals([value])),
+            ("const", lambda value, _: self._literals(_enum([value], schema))),
             ("enum", lambda values, _: self._literals(_enum(values, schema))),
             ("anyOf", self._any_of),
             ("oneOf", self._one_of),
-            ("allOf", self._all_of),
         ):
             if keyword in used:
                 _only(used - {keyword} - ({"type"} if keyword in ("const", "enum") else set()), ())
@@ -131,20 +149,8 @@ class _Maker:
     # --- combinations
 
     def _ref(self, pointer: Any, depth: int) -> str:
-        if not isinstance(pointer, str) or not pointer.startswith("#"):
-            raise Unsupported(
-                f"the JSON schema refers to {str(pointer)[:80]!r}, which lies outside of it",
-                hint="copy it into $defs; nothing is fetched",
-            )
         if pointer not in self._refs:
-            target: Any = self._whole
-            for step in pointer[1:].split("/")[1:]:
-                key = step.replace("~1", "/").replace("~0", "~")
-                if not isinstance(target, Mapping) or key not in target:
-                    raise BadRequest(
-                        f"the JSON schema refers to {pointer[:80]!r}, which is nowhere"
-                    )
-                target = target[key]
+            target = self._target(pointer)
             self._refs[pointer] = name = f"ref{len(self._refs)}"
             self._rules[name] = ""  # a schema may refer to itself
             self._rules[name] = self._make(target, depth + 1)
@@ -162,18 +168,42 @@ class _Maker:
             )
         return self._any_of(parts, depth)
 
-    def _all_of(self, parts: Any, depth: int) -> str:
-        if len(_parts(parts)) != 1:
-            raise Unsupported("a JSON schema with allOf of several parts", hint="merge the parts")
-        return self._make(parts[0], depth + 1)
+    def _merged(self, schema: Mapping[str, Any], held: set[str]) -> Any:
+        """A schema without combinations that stand beside other keywords."""
+        rest = {word: value for word, value in schema.items() if word not in held | _NOTES}
+        parts = _parts(schema["allOf"]) if "allOf" in held else []
+        apart = [{word: schema[word]} for word in sorted(held - {"allOf"})]
+        return merging.together([rest, *parts, *apart], _NOTES, self._resolved)
 
     def _resolved(self, part: Any) -> Any:
-        if isinstance(part, Mapping) and isinstance(part.get("$ref"), str):
-            target: Any = self._whole
-            for step in part["$ref"].split("/")[1:]:
-                target = target.get(step, {}) if isinstance(target, Mapping) else {}
-            return target
-        return part
+        """A schema whose ``$ref`` is replaced by what it names, with what stands beside it."""
+        self._merges += 1
+        if self._merges > MAX_MERGES:
+            raise Unsupported(
+                "a JSON schema whose parts cannot be brought together in bounded time",
+                hint="simplify its allOf, anyOf and $ref",
+            )
+        for _ in range(MAX_DEPTH):
+            if not isinstance(part, Mapping) or "$ref" not in part:
+                return part
+            rest = {k: v for k, v in part.items() if k != "$ref" and k not in _NOTES}
+            target = self._target(part["$ref"])
+            part = {"allOf": [target], **rest} if rest else target
+        raise BadRequest("the JSON schema has a $ref that leads back to itself")
+
+    def _target(self, pointer: Any) -> Any:
+        if not isinstance(pointer, str) or not pointer.startswith("#"):
+            raise Unsupported(
+                f"the JSON schema refers to {str(pointer)[:80]!r}, which lies outside of it",
+                hint="copy it into $defs; nothing is fetched",
+            )
+        target: Any = self._whole
+        for step in pointer[1:].split("/")[1:]:
+            key = step.replace("~1", "/").replace("~0", "~")
+            if not isinstance(target, Mapping) or key not in target:
+                raise BadRequest(f"the JSON schema refers to {pointer[:80]!r}, which is nowhere")
+            target = target[key]
+        return target
 
     def _literals(self, values: Sequence[Any]) -> str:
         texts = [json.dumps(value, ensure_ascii=False) for value in values]
@@ -217,9 +247,10 @@ class _Maker:
     def _array(self, schema: Mapping[str, Any], depth: int) -> str:
         least, most = _bounds(schema, "minItems", "maxItems", OPEN_ARRAY, LONGEST_ARRAY)
         if schema.get("uniqueItems") and most > 1:
-            raise Unsupported(
-                "a JSON schema with uniqueItems", hint="leave it out, or set maxItems 1"
-            )
+            if "prefixItems" in schema:
+                raise Unsupported("uniqueItems beside prefixItems", hint="leave one of them out")
+            values = [gbnf.quote(one) for one in self._values(schema.get("items", True))]
+            return self._add(distinct.array(values, least, most, self._add))
         prefix = schema.get("prefixItems", [])
         if prefix:
             if not least <= len(prefix) <= most:
@@ -236,24 +267,69 @@ class _Maker:
         return self._add(f'"[" {some} "]"' if least else f'"[" ({some})? "]"')
 
     def _string(self, schema: Mapping[str, Any], _depth: int) -> str:
-        form = schema.get("format")
+        least, most = _bounds(schema, "minLength", "maxLength", OPEN_STRING, LONGEST_STRING)
+        form, pattern = schema.get("format"), schema.get("pattern")
         if form is not None:
-            if form not in _FORMATS or {"minLength", "maxLength"} & set(schema):
+            if not isinstance(form, str) or form not in _FORMATS:
                 known = ", ".join(_FORMATS)
                 raise Unsupported(
                     f"a JSON schema with the format {form!r:.60}", hint=f"use {known}"
                 )
-            return self._add('"\\"" ' + _FORMATS[form] + ' "\\""')
-        return self._text(*_bounds(schema, "minLength", "maxLength", OPEN_STRING, LONGEST_STRING))
+            body, shortest, longest = _FORMATS[form]
+            if pattern is not None or shortest < least or longest > most:
+                raise Unsupported(
+                    f"a JSON schema with the format {form} beside a pattern or another length",
+                    hint="leave one of them out",
+                )
+        elif pattern is not None:
+            if not isinstance(pattern, str):
+                raise BadRequest("pattern of a JSON schema is a text")
+            limit = most if "maxLength" in schema else None
+            body = f"({patterns.to_gbnf(pattern, least, limit)})"
+        else:
+            return self._text(least, most)
+        return self._add(f'"\\"" {body} "\\""')
 
     def _text(self, least: int, most: int) -> str:
         return self._add(f'"\\"" char{{{least},{most}}} "\\""')
 
     def _integer(self, schema: Mapping[str, Any], _depth: int) -> str:
+        if "multipleOf" in schema:
+            return self._multiples(schema, whole=True)
         return self._add(integers(*_limits(schema)))
 
     def _number(self, schema: Mapping[str, Any], _depth: int) -> str:
+        if "multipleOf" in schema:
+            return self._multiples(schema, whole=False)
         return self._add(numbers(*_limits(schema)))
+
+    def _multiples(self, schema: Mapping[str, Any], *, whole: bool) -> str:
+        steps = Multiples(schema["multipleOf"], self._add, whole=whole)
+        return self._add(steps.expression(*_limits(schema)))
+
+    def _values(self, schema: Any) -> list[str]:
+        """All values of a schema as JSON texts, where they are few; raises Unsupported."""
+        part = self._resolved(schema)
+        if isinstance(part, Mapping) and "allOf" in part:
+            part = self._merged(part, {"allOf"})
+        found: list[Any] | None = None
+        if isinstance(part, Mapping):
+            used = set(part) - _NOTES
+            if used <= {"enum", "const", "type"} and used & {"enum", "const"}:
+                found = _enum(part["enum"] if "enum" in part else [part["const"]], part)
+            elif part.get("type") == "boolean":
+                found = [True, False]
+            elif part.get("type") == "integer" and used <= {"type", *_KEYWORDS["integer"]}:
+                found = _few(part)
+        if found is None:
+            raise Unsupported(
+                "a JSON schema with uniqueItems whose items are no enum, boolean or small range "
+                "of whole numbers",
+                hint="leave it out and check the answer",
+            )
+        # 1 and 1.0 are the same number.
+        same = [int(v) if isinstance(v, float) and v.is_integer() else v for v in found]
+        return list(dict.fromkeys(json.dumps(v, ensure_ascii=False) for v in same))
 
     def _boolean(self, _schema: Mapping[str, Any], _depth: int) -> str:
         return "boolean"
@@ -346,6 +422,21 @@ def _limits(schema: Mapping[str, Any]) -> tuple[float, bool, float, bool]:
         min(high, below),
         (below <= high and below < math.inf),
     )
+
+
+def _few(schema: Mapping[str, Any]) -> list[Any] | None:
+    """The whole numbers of a small range."""
+    low, above, high, below = _limits(schema)
+    if not high - low <= MOST_VALUES:
+        return None
+    step = schema.get("multipleOf", 1)
+    if isinstance(step, bool) or not isinstance(step, (int, float)) or step <= 0:
+        raise BadRequest("multipleOf of a JSON schema is a number above 0")
+    return [
+        value
+        for value in range(math.ceil(low), math.floor(high) + 1)
+        if value % step == 0 and not (above and value == low) and not (below and value == high)
+    ]
 
 
 def _disjoint(parts: Sequence[Any]) -> bool:

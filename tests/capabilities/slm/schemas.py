@@ -1,10 +1,13 @@
-"""Twenty JSON schemas, a validator of their keywords, and a speaker of random sentences."""
+"""JSON schemas, and a speaker of random sentences of the grammars made from them."""
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from typing import Any
+
+import jsonschema
 
 from capabilities.slm.gbnf import Item, Rules, check
 
@@ -73,6 +76,49 @@ SCHEMAS: dict[str, Any] = {
         "$ref": "#/$defs/node",
     },
     "anything": True,
+    "plate": {"type": "string", "pattern": r"^[A-Z]{1,3}-[A-Z]{2}[1-9]\d{0,3}$"},
+    "version": {"type": "string", "pattern": r"^v?(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}$"},
+    "quoted": {"type": "string", "pattern": r'^("|\\|\n|[^a-z"]){3,6}$', "maxLength": 5},
+    "inside": {"type": "string", "pattern": r"\d{2}|^x.y$", "minLength": 4},
+    "nick": {"type": "string", "pattern": "^[a-z][a-z0-9_]*$", "minLength": 3, "maxLength": 8},
+    "two names": {"type": "string", "pattern": r"^\w+ \S+$", "maxLength": 12},
+    "mail": {"type": "string", "format": "email", "maxLength": 254},
+    "address": {"type": "string", "format": "ipv4"},
+    "host": {"type": "string", "format": "hostname"},
+    "sevens": {"type": "integer", "multipleOf": 7, "minimum": -40, "maximum": 12345},
+    "hundreds": {"type": "integer", "multipleOf": 300, "exclusiveMaximum": 4500},
+    "quarters": {"type": "number", "multipleOf": 0.25, "minimum": -3, "exclusiveMaximum": 11},
+    "halves": {"type": "integer", "multipleOf": 1.5},
+    "days": {
+        "type": "array",
+        "items": {"enum": ["mon", "tue", "wed", "thu"]},
+        "uniqueItems": True,
+        "minItems": 1,
+    },
+    "lottery": {
+        "type": "array",
+        "items": {"type": "integer", "minimum": 1, "maximum": 49},
+        "uniqueItems": True,
+        "minItems": 6,
+        "maxItems": 6,
+    },
+    "answers": {"type": "array", "items": {"type": "boolean"}, "uniqueItems": True},
+    "both": {
+        "allOf": [
+            {"$ref": "#/$defs/named"},
+            {"type": "object", "properties": {"size": {"minimum": 3, "type": "integer"}}},
+            {"properties": {"size": {"maximum": 9}}, "required": ["size"]},
+        ],
+        "$defs": {"named": {"type": "object", "properties": {"name": {"enum": ["a", "b"]}}}},
+    },
+    "either and": {
+        "type": "object",
+        "properties": {"kind": {"type": "string", "maxLength": 4}},
+        "anyOf": [
+            {"properties": {"x": {"type": "boolean"}}, "required": ["x"]},
+            {"properties": {"kind": {"minLength": 2}}, "required": ["kind"]},
+        ],
+    },
 }
 
 
@@ -115,82 +161,29 @@ class _Speaker:
 
     def _terminal(self, item: Item) -> str:
         source = self._texts[item.begin : item.end]
+        chars = _CHAR.findall(source[1:-1])
         if source.startswith('"'):
-            body = source[1:-1]
-            return re.sub(
-                r"\\(x([0-9A-F]{2})|.)",
-                lambda m: chr(int(m[2], 16)) if m[2] else m[1],
-                body,
-            )
-        low, high = (source[1], source[-2])
-        return chr(self._rng.randint(ord(low), ord(high)))
+            return "".join(map(_plain, chars))
+        spans = []
+        while chars:
+            low = high = _plain(chars.pop(0))
+            if len(chars) > 1 and chars[0] == "-":
+                high = _plain(chars[1])
+                del chars[:2]
+            spans.append((ord(low), ord(high)))
+        return chr(self._rng.randint(*self._rng.choice(spans)))
 
 
-def valid(value: Any, schema: Any, whole: Any) -> bool:
-    """Whether a value is an instance; of the keywords of :data:`SCHEMAS` only."""
-    if schema is True:
-        return True
-    if "$ref" in schema:
-        target = whole
-        for step in schema["$ref"].split("/")[1:]:
-            target = target[step]
-        return valid(value, target, whole)
-    if "oneOf" in schema and sum(valid(value, s, whole) for s in schema["oneOf"]) != 1:
-        return False
-    if "anyOf" in schema and not any(valid(value, s, whole) for s in schema["anyOf"]):
-        return False
-    if "enum" in schema and value not in schema["enum"]:
-        return False
-    if "const" in schema and value != schema["const"]:
-        return False
-    kinds = schema.get("type", [])
-    kinds = kinds if isinstance(kinds, list) else [kinds]
-    if kinds and not any(_is(value, kind) for kind in kinds):
-        return False
-    if isinstance(value, bool) or value is None:
-        return True
-    if isinstance(value, (int, float)):
-        return (
-            schema.get("minimum", value) <= value <= schema.get("maximum", value)
-            and schema.get("exclusiveMinimum", value - 1) < value
-            and value < schema.get("exclusiveMaximum", value + 1)
-        )
-    if isinstance(value, str):
-        size = schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", 10**9)
-        return size and bool(re.fullmatch(_FORMATS[schema.get("format", "")], value, re.DOTALL))
-    if isinstance(value, list):
-        fixed = schema.get("prefixItems", [])
-        return (
-            schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", 10**9)
-            and all(valid(v, s, whole) for v, s in zip(value, fixed, strict=False))
-            and all(valid(v, schema.get("items", True), whole) for v in value[len(fixed) :])
-        )
-    named = schema.get("properties", {})
-    extra = schema.get("additionalProperties", True)
-    return all(name in value for name in schema.get("required", [])) and all(
-        valid(v, named[k], whole) if k in named else extra is not False and valid(v, extra, whole)
-        for k, v in value.items()
-    )
+_CHAR = re.compile(r"\\x..|\\u....|\\U.{8}|\\.|.", re.DOTALL)
 
 
-_FORMATS = {
-    "": ".*",
-    "date": r"\d{4}-\d\d-\d\d",
-    "date-time": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ",
-    "uuid": r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
-}
+def _plain(char: str) -> str:
+    if char[0] != "\\":
+        return char
+    return chr(int(char[2:], 16)) if char[1] in "xuU" else char[1]
 
 
-def _is(value: Any, kind: str) -> bool:
-    if kind == "null":
-        return value is None
-    if isinstance(value, bool):
-        return kind == "boolean"
-    types: dict[str, Any] = {
-        "integer": int,
-        "number": (int, float),
-        "string": str,
-        "array": list,
-        "object": dict,
-    }
-    return kind in types and isinstance(value, types[kind])
+def valid(text: str, schema: Any) -> bool:
+    """Whether a JSON text is an instance, its format checked too."""
+    checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    return bool(checker.is_valid(json.loads(text)))

@@ -18,7 +18,7 @@ CLOCK = Tool(name="clock", description="The time.", parameters='{"type": "object
 def test_answers_of_a_model_that_knows_no_json_are_instances(
     drive: Drive, random_model: Path
 ) -> None:
-    it = drive(random_model)
+    it = drive(random_model, max_waiting=200)
     asked = [(name, seed) for name in SHORT for seed in range(3)]
     for key, (name, seed) in enumerate(asked):
         it.submit(
@@ -33,7 +33,7 @@ def test_answers_of_a_model_that_knows_no_json_are_instances(
     for key, (name, _) in enumerate(asked):
         done = it.done(key + 1)
         assert done.finish == "stop", (name, done.text)
-        assert valid(json.loads(done.text), SCHEMAS[name], SCHEMAS[name]), (name, done.text)
+        assert valid(done.text, SCHEMAS[name]), (name, done.text)
 
 
 def test_a_grammar_is_held_beside_streams_that_have_none(drive: Drive, endless: Path) -> None:
@@ -64,7 +64,7 @@ def test_an_answer_in_a_form_begins_without_a_thought(drive: Drive, spoken: Path
     ("request_", "code"),
     [
         ({"json_schema": "{"}, "bad_request"),
-        ({"json_schema": '{"type": "string", "pattern": "a"}'}, "unsupported"),
+        ({"json_schema": '{"type": "string", "pattern": "(?=a)"}'}, "unsupported"),
         ({"json_schema": '{"$ref": "http://localhost/x"}'}, "unsupported"),
         ({"grammar": "root ::= root"}, "bad_request"),
         ({"grammar": "root ::= [z-a]"}, "bad_request"),
