@@ -16,6 +16,7 @@ from capabilities.secure_sum import (
 )
 from mesh.core.errors import CapabilityFailed, NoSuchName
 from mesh.core.identity import Member, Trust
+from mesh.core.sum_messages import threshold_for
 
 if TYPE_CHECKING:
     from mesh.core.sum_statistics import SumResult
@@ -59,20 +60,23 @@ async def sum_over_mesh(
     bound: float = 1e6,
     fraction_bits: int = 20,
     noise_std: float = 0.0,
+    dropouts: float = 1 / 3,
     step_timeout_s: float = STEP_TIMEOUT_S,
     report: SumReport | None = None,
 ) -> SumResult:
     """An aggregate over every healthy node that offers ``data.gpt/<domain>/secure_sum``.
 
     The fields of the plan are those of :class:`mesh.core.sum_messages.SumPlan`; ``me`` is the
-    node that asks, ``members`` finds certified members (this node included). Raises NoSuchName,
+    node that asks, ``members`` finds certified members (this node included). ``dropouts`` is
+    the share of the nodes that may fall silent, a third at most. Raises NoSuchName,
     NobodyHealthy, AccessDenied as resolving does, SumRefused for a plan or group that cannot be
     summed, SumFailed when too few of them answer.
     """
     offers = mesh.resolve(sum_name(domain), task)
+    nodes = {offer.node for offer in offers}
     plan = make_plan(
         domain,
-        [offer.node for offer in offers],
+        nodes,
         me,
         kind=kind,
         columns=columns,
@@ -81,6 +85,7 @@ async def sum_over_mesh(
         bound=bound,
         fraction_bits=fraction_bits,
         noise_std=noise_std,
+        threshold=max(threshold_for(len(nodes)), len(nodes) - int(len(nodes) * dropouts)),
     )
     return await secure_sum(
         plan,

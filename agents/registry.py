@@ -41,7 +41,7 @@ class Registry(Generic[T]):
 
     def create(self, name: str, options: Mapping[str, Any] | None = None) -> T:
         """The part called ``name``, made with ``options``; raises :class:`ConfigError`."""
-        factory = self._find(name)
+        factory = self.find(name)
         try:
             return factory(**(options or {}))
         except TypeError as error:
@@ -50,7 +50,8 @@ class Registry(Generic[T]):
                 hint=f"look at the fields of {name!r}",
             ) from error
 
-    def _find(self, name: str) -> Callable[..., T]:
+    def find(self, name: str) -> Callable[..., T]:
+        """What makes the part called ``name``; raises :class:`ConfigError`."""
         if name in self._added:
             return self._added[name]
         path = self._builtins.get(name) or (name if ":" in name else "")

@@ -37,6 +37,7 @@ class SecurityVerbs:
             "revocations": unary(self._revocations),
             "access_check": unary(self._access_check),
             "access_reload": unary(self._access_reload),
+            "secure_sum": unary(self._secure_sum),
         }
 
     async def _invite(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -60,6 +61,24 @@ class SecurityVerbs:
             "issuer": node.me.name,
             "local": is_loopback(host),
         }
+
+    async def _secure_sum(self, args: dict[str, Any]) -> dict[str, Any]:
+        from agents.sums import run_sum  # it brings numpy
+
+        if not _texts(args, "of"):
+            raise ConfigError("a sum needs to know of what", hint='of = ["load_per_core"], say')
+        return await run_sum(
+            self._agent.node,
+            self._agent.port,
+            str(args.get("domain") or ""),
+            _texts(args, "of"),
+            kind=str(args.get("kind") or "mean"),
+            edges=_numbers(args, "edges"),
+            dropouts=_number(args, "dropouts", 1 / 3),
+            bound=_number(args, "bound", 1e6),
+            noise_std=_number(args, "noise", 0.0),
+            timeout_s=_number(args, "timeout_s", 30.0),
+        )
 
     async def _invitations(self, args: dict[str, Any]) -> list[dict[str, Any]]:
         node = self._agent.node
@@ -147,6 +166,13 @@ def _texts(args: dict[str, Any], key: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise ConfigError(f"{key!r} is a list of texts")
     return tuple(value)
+
+
+def _numbers(args: dict[str, Any], key: str) -> tuple[float, ...]:
+    value = args.get(key) or []
+    if not isinstance(value, list):
+        raise ConfigError(f"{key!r} is a list of numbers")
+    return tuple(_number({key: one}, key, 0.0) for one in value)
 
 
 def _number(args: dict[str, Any], key: str, default: float) -> float:

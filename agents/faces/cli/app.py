@@ -26,6 +26,7 @@ from agents.faces.cli.common import (
 from agents.faces.cli.meshes import mesh_app
 from agents.faces.cli.models import register as register_models
 from agents.faces.cli.simulate import register as register_simulate
+from agents.faces.cli.sums import register as register_sums
 from agents.faces.show import ASK_TIMEOUT_S, print_json
 from agents.views import EndpointView, NameView
 from mesh.core.names import check_pattern, parse_address
@@ -46,6 +47,7 @@ app.add_typer(access_app, name="access")
 admission.register(app)
 register_audit(app)
 register_simulate(app)
+register_sums(app)
 register_models(app)
 
 
