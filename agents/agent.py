@@ -12,12 +12,16 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
+from agents.cloud.leaving import Leaving
+from agents.cloud.options import ladder_options
 from agents.config import AgentConfig
+from agents.configure import build_redactor
 from agents.faces.control import ControlServer
 from agents.faces.http.child import HttpDoor
 from agents.faces.verbs import Verbs
-from agents.hosting import CapabilityService, make_capabilities, this_device
+from agents.hosting import make_capabilities, services_of, this_device
 from agents.meshport import NodePort
 from agents.orchestrator.events import AskEvent
 from agents.orchestrator.orchestrator import AskOptions, Orchestrator, make_parts
@@ -26,11 +30,14 @@ from agents.telemetry.observer import Observer
 from capabilities.base import Capability
 from mesh.core.announcing import Vitals
 from mesh.core.errors import GossamerError
+from mesh.core.identity import show_id
 from mesh.core.wire import Load
 from mesh.net.auditing import Auditor
-from mesh.net.calls import Service
 from mesh.net.node import MeshNode, NodeConfig
 from mesh.net.statedir import StateDir
+
+if TYPE_CHECKING:
+    from agents.cloud.desk import CloudDesk
 
 log = logging.getLogger("gossamer.agent")
 
@@ -52,6 +59,7 @@ class Agent:
         self._auditor: Auditor | None = None
         self.observer = Observer(log_content=config.log_content)
         self.http: HttpDoor | None = None
+        self.cloud: CloudDesk | None = None
         self.rng = random.Random()
         self.stop_requested = asyncio.Event()
         self.ready = asyncio.Event()
@@ -94,11 +102,16 @@ class Agent:
         self._auditor = Auditor(self.node)
         await self._auditor.start()
         self.port = NodePort(self.node, self.observer)
+        record, me = self._auditor.log.record, self.node.me
+        self.port.leaving = Leaving(
+            build_redactor(config.redaction), record, f"{me.name} {show_id(me.node)}"
+        )
         self.parts = make_parts(
             classifier=config.parts.classifier,
             planner=config.parts.planner,
             policy=config.parts.policy,
             escalation=config.parts.escalation,
+            options=await self._options(),
         )
         self.orchestrator = Orchestrator(self.port, self.parts, rng=self.rng)
         self._capabilities = make_capabilities(config, self.node.me.name)
@@ -106,6 +119,11 @@ class Agent:
             from agents.sums import make_sums  # it brings numpy: only who takes part pays for it
 
             self._capabilities += make_sums(config.secure_sum, self.node)
+        if config.cloud.provider:
+            from agents.cloud.desk import CloudDesk  # it brings SQLite: only who pays for it
+
+            self.cloud = CloudDesk(config.cloud, state.path, self.node, record)
+            self._capabilities.append(self.cloud)
         self._offer()
         self._control = ControlServer(state.path, Verbs(self).handlers())
         await self._control.start()
@@ -123,6 +141,12 @@ class Agent:
         self._spawn(self._keep_reporting())
         if not self._capabilities:
             self.ready.set()
+
+    async def _options(self) -> dict[str, dict[str, object]]:
+        """What the deciding parts take from the configuration."""
+        if self.config.parts.escalation != "ladder":
+            return {}
+        return await asyncio.to_thread(ladder_options, self.config.cloud)
 
     async def _start_capability(self, capability: Capability) -> None:
         try:
@@ -170,12 +194,9 @@ class Agent:
     # -- what it offers ---------------------------------------------------------------------
 
     def _offer(self) -> None:
-        names: list[tuple[object, Service]] = []
-        for capability in self._ready:
-            service = CapabilityService(capability, self.observer)
-            names += [(served, service) for served in capability.names]
+        names = [pair for c in self._ready for pair in services_of(c, self.observer)]
         models = [model for capability in self._ready for model in capability.models]
-        self.node.offer(names, models, this_device(self._ready))  # type: ignore[arg-type]
+        self.node.offer(names, models, this_device(self._ready))
 
     @property
     def ready_capabilities(self) -> list[Capability]:

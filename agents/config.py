@@ -162,6 +162,67 @@ class RedactionSection(_Section):
     """Texts that always may leave, such as a public hotline."""
 
 
+Amount = Annotated[float, Field(ge=0)]
+
+
+class BudgetSection(_Section):
+    """Hard limits in whole units of the currency, for any hour and any day (windows slide)."""
+
+    per_hour: Amount | None = None
+    per_day: Amount | None = None
+
+
+class NodeBudgetSection(BudgetSection):
+    """The limits of this node, and of groups of askers within them."""
+
+    groups: dict[str, BudgetSection] = {}
+
+
+class ProviderSection(_Section):
+    """One OpenAI-compatible endpoint; prices are per million tokens, from its own list."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")]
+    base_url: str
+    """What /chat/completions is appended to: https://api.example.com/v1"""
+    model: str
+    prompt_price: Amount
+    completion_price: Amount
+    key_env: str = ""
+    """The environment variable that holds the key; or key_file, of mode 600."""
+    key_file: Path | None = None
+    order: int = 10
+    """Lower is asked first."""
+    max_tokens: Annotated[int, Field(ge=1, le=1 << 17)] = 1024
+    """The longest answer. All of it is reserved before each call: a larger one lets fewer calls
+    into the budget at once."""
+    silence_s: Annotated[float, Field(gt=0, le=600)] = 30.0
+    """Saying nothing for so long counts as hanging."""
+    length_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    stream_usage: bool = True
+    """False for servers that refuse stream_options; costs are then estimated from above."""
+    plain_http: bool = False
+    """Allow http:// to a server of your own that is not on this machine."""
+
+
+class CloudSection(_Section):
+    """Models outside the mesh, for this node and for whom [[access]] lets escalate."""
+
+    provider: tuple[ProviderSection, ...] = ()
+    budget: NodeBudgetSection = NodeBudgetSection()
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] = "USD"
+    at_once: Annotated[int, Field(ge=1, le=1024)] = 16
+    """Calls under way at once; one more is rejected with a time to come back."""
+    cascade: Path | None = None
+    """What `gossamer escalation fit` wrote: how sure an answer must be not to be escalated."""
+    redirects: Annotated[int, Field(ge=0, le=8)] = 1
+    """Nodes asked after a full one before the cloud is."""
+    lease_from: str = ""
+    """The node whose budget is shared: this one spends only what it is lent."""
+    lease_share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """Of what is left, as one lease to another node."""
+    lease_s: Annotated[float, Field(ge=30, le=86400)] = 300.0
+
+
 class HttpSection(_Section):
     """HTTP for programs that speak OpenAI's API; a small process beside the agent."""
 
@@ -208,6 +269,7 @@ class AgentConfig(BaseSettings):
     parts: PartsSection = PartsSection()
     ask: AskSection = AskSection()
     redaction: RedactionSection = RedactionSection()
+    cloud: CloudSection = CloudSection()
     secure_sum: tuple[SecureSumSection, ...] = ()
     http: HttpSection | None = None
     """Absent: no HTTP server."""
@@ -278,4 +340,16 @@ def make_config(raw: dict[str, Any], *, base: Path, source: str = "configuration
             if (path := getattr(config.http, field)) is not None
         }
     )
+    cloud = _absolute_cloud(config.cloud, base)
+    config = config.model_copy(update={"cloud": cloud})
     return config.model_copy(update={"node": node, "model": models, "http": http})
+
+
+def _absolute_cloud(cloud: CloudSection, base: Path) -> CloudSection:
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else (base / path.expanduser()).resolve()
+
+    providers = tuple(
+        p.model_copy(update={"key_file": absolute(p.key_file)}) for p in cloud.provider
+    )
+    return cloud.model_copy(update={"provider": providers, "cascade": absolute(cloud.cascade)})

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from agents.classifier.catalogue import ARITHMETIC, GENERATE, MESH, WELL_KNOWN, KnownName
 from agents.config import AgentConfig, ModelSection, NameSection
@@ -20,7 +21,7 @@ from capabilities.slm.protocol import Settings
 from mesh.core.errors import ConfigError
 from mesh.core.names import check_name
 from mesh.core.records import Device, ServedName
-from mesh.net.calls import IncomingCall, Verdict
+from mesh.net.calls import IncomingCall, Service, Verdict
 
 BUILTIN = "builtin:"
 
@@ -69,6 +70,22 @@ class CapabilityService:
     def _served(self, span: Span) -> None:
         count_served(self._observer.meter, span)
         self._observer.span(span)
+
+
+@runtime_checkable
+class OwnServices(Protocol):
+    """A capability that puts itself behind the mesh: it must know who asks."""
+
+    def services(self, observer: Observer) -> list[tuple[ServedName, Service]]:
+        """Its names, and what answers calls of them."""
+
+
+def services_of(capability: Capability, observer: Observer) -> list[tuple[ServedName, Service]]:
+    """The names of a capability, and what answers calls of them."""
+    if isinstance(capability, OwnServices):
+        return capability.services(observer)
+    service = CapabilityService(capability, observer)
+    return [(served, service) for served in capability.names]
 
 
 def make_capabilities(config: AgentConfig, node_name: str) -> list[Capability]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
+from agents.cloud.leaving import Leaving
 from agents.port import Offer, Task
 from agents.telemetry.observer import Observer, WatchedCall, begun
 from agents.telemetry.spans import root_span
 from mesh.core.access import CLOUD, Operation
-from mesh.core.errors import DeadlineExceeded
+from mesh.core.errors import AccessDenied, DeadlineExceeded
 from mesh.core.events import PeerState
 from mesh.core.records import ServedName
 from mesh.core.wire import CallHeader, Op, Reach
@@ -27,6 +29,7 @@ class NodePort:
         self._node = node
         self._observer = observer or Observer()
         self.counters: Counter[str] = Counter()
+        self.leaving: Leaving | None = None
 
     @property
     def node_name(self) -> str:
@@ -60,7 +63,24 @@ class NodePort:
     async def call(
         self, offer: Offer, body: bytes, task: Task, op: Op = Op.QUERY
     ) -> AsyncIterator[bytes]:
-        """Stream the answer of one endpoint; closing the iterator cancels."""
+        """Stream the answer of one endpoint; closing the iterator cancels.
+
+        What goes to the cloud is masked on its way out, and the answer unmasked.
+        """
+        answer: AsyncIterator[bytes] = self._call(offer, body, task, op)
+        if offer.served.name == CLOUD:
+            if self.leaving is None:
+                raise AccessDenied("nothing leaves this node for the cloud: nothing masks it")
+            answer = self.leaving.call(
+                offer, body, task, lambda masked: self._call(offer, masked, task, op)
+            )
+        async with aclosing(answer):  # type: ignore[type-var]
+            async for message in answer:
+                yield message
+
+    async def _call(
+        self, offer: Offer, body: bytes, task: Task, op: Op
+    ) -> AsyncGenerator[bytes, None]:
         left_ms = int((task.deadline - self.now()) * 1000)
         if left_ms <= 0:
             raise DeadlineExceeded("no time is left for this call", hint="give it a longer timeout")

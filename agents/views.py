@@ -52,6 +52,20 @@ class NameView(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: list[EndpointView]
 
 
+class CloudView(msgspec.Struct, frozen=True, kw_only=True):
+    """That a step went to the cloud: whom it was paid to, for what, and why it went there.
+    ``cost`` is in whole units of ``currency``; ``estimated``: an upper bound."""
+
+    provider: str
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    currency: str
+    estimated: bool
+    why: str
+
+
 class StepView(msgspec.Struct, frozen=True, kw_only=True):
     """One step of an answer: which name, on which node, how it went, when (from the start)."""
 
@@ -69,6 +83,8 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     confidence: float = -1.0
     remote: bool = False
+    cloud: CloudView | None = None
+    retry_after_s: float = -1.0  # of a step that was refused: when to ask again
     model: str = ""
     finish: str = ""  # stop or length
     prompt_tokens: int = 0
@@ -85,5 +101,6 @@ class AnswerView(msgspec.Struct, frozen=True, kw_only=True):
     missing: list[str] = []
     trace: str = ""
     asked: str = ""  # the node that was asked
-    cost: float = 0.0
+    cost: float = 0.0  # of all cloud calls, in the currency of the steps' ``cloud``
+    retry_after_s: float = -1.0  # above 0: the mesh and the cloud refused, come back then
     decisions: list[dict[str, object]] = []  # law 5: rule, inputs, score, threshold, action

@@ -36,6 +36,16 @@ def nodes_of(steps: Sequence[StepView]) -> list[str]:
     return list(dict.fromkeys(step.node for step in steps if step.status == "ok" and step.node))
 
 
+def cost_of(steps: Sequence[StepView]) -> float:
+    """What the steps that went to the cloud cost together."""
+    return sum(step.cloud.cost for step in steps if step.cloud is not None)
+
+
+def retry_of(steps: Sequence[StepView]) -> float:
+    """When to ask again, where steps were refused: when the last of them may be taken."""
+    return max((step.retry_after_s for step in steps), default=-1.0)
+
+
 def _line(step: StepView) -> str:
     if step.status == "ok":
         return " ".join(step.text.split())

@@ -18,8 +18,10 @@ import msgspec
 
 from agents.classifier.gap import ACCEPT
 from agents.classifier.matching import Need
-from agents.escalation import Situation
+from agents.escalation import Rung, Situation
+from agents.escalation.ladder import CLOUD_RUNG
 from agents.orchestrator import allocate as allocation
+from agents.orchestrator import climbing
 from agents.orchestrator.allocate import Allocation, Route
 from agents.orchestrator.events import Failed, Finished, Retry, Started, StepDelta
 from agents.orchestrator.plan import Plan, Step, critical_first, filled, path_lengths
@@ -28,12 +30,14 @@ from agents.orchestrator.verify import Answer, Assembly, better, verify
 from agents.parts import Parts
 from agents.port import MeshPort, Offer
 from agents.scheduling.policies import Context
-from capabilities.messages import Delta, Generate, Message, decode_event, encode
+from capabilities.messages import Delta, Generate, Message, Paid, decode_event, encode
+from mesh.core.access import CLOUD
 from mesh.core.errors import Cancelled, DeadlineExceeded, GossamerError, Rejected
 
 # The port ends a call at its deadline; this net catches one that does not (its own bug).
 GRACE_S = 0.25
 MIN_WAIT_S = 0.05
+MIN_COME_BACK_S = 1.0  # of a REJECT that names no time: whoever asks again at once adds to it
 MAX_REJECTIONS = 3  # redirects after a REJECT and before waiting: it costs a round trip each
 
 
@@ -113,12 +117,12 @@ class Executor:
             if state.attempts:
                 await self._tell_retry(state, run)
             state.attempts.append(choice.node_name)
-            state.tried.add(choice.node)
+            state.mark_tried(choice.node, cloud=choice.served.name == CLOUD)
             self.counters["attempts"] += 1
             await run.emit(
                 Started(
                     step=state.step.id,
-                    name=state.name,
+                    name=choice.served.name,
                     node=choice.node_name,
                     attempt=len(state.attempts),
                     remote=not choice.me,
@@ -163,13 +167,25 @@ class Executor:
         else:
             hopeless = False
         self._note_allocation(state, run, allotted, error)
-        if not self._climb(state, run, allotted.order, hopeless=hopeless):
+        clouds = climbing.open_clouds(self._port, state, run.task)
+        taken = self._climb(state, run, allotted.order, clouds, hopeless=hopeless)
+        if taken is None:
             return None, 0
+        if taken.rung == CLOUD_RUNG:
+            state.cloud.because = taken.why
+            return clouds[0], len(clouds) - 1
         return allotted.order[0], len(allotted.order) - 1
 
     def _climb(
-        self, state: StepState, run: Run, order: tuple[Offer, ...], *, hopeless: bool
-    ) -> bool:
+        self,
+        state: StepState,
+        run: Run,
+        order: tuple[Offer, ...],
+        clouds: list[Offer],
+        *,
+        hopeless: bool,
+    ) -> Rung | None:
+        """The rung that is taken; None to stop."""
         limits = self._parts.limits
         free_redirects = min(state.rejections, MAX_REJECTIONS)
         rungs = self._parts.escalation.climb(
@@ -178,12 +194,17 @@ class Executor:
                 local_fit=sum(offer.me for offer in order),
                 remote_fit=sum(not offer.me for offer in order),
                 chose_me=bool(order) and order[0].me,
-                attempts=len(state.attempts),
+                attempts=state.mesh_attempts,
                 attempts_allowed=limits.attempts + free_redirects,
                 time_left_s=state.deadline - self._port.now(),
                 reach=run.task.reach,
                 last=state.last or state.nobody,
                 hopeless=hopeless,
+                rejections=state.rejections,
+                predicted_s=climbing.quickest_s(order, self._parts, state),
+                confidence=state.kept.verdict.confidence if state.kept else -1.0,
+                cloud_fit=len(clouds),
+                cloud_why=state.cloud.why_not,
             )
         )
         for rung in rungs:
@@ -195,7 +216,10 @@ class Executor:
                 score=rung.score,
                 threshold=rung.threshold,
             )
-        return bool(order) and any(rung.action == "take" for rung in rungs)
+        taken = next((rung for rung in rungs if rung.action == "take"), None)
+        if taken is None or (taken.rung != CLOUD_RUNG and not order):
+            return None
+        return taken
 
     async def _call(
         self, offer: Offer, others: int, assembly: Assembly, state: StepState, run: Run
@@ -205,7 +229,7 @@ class Executor:
         deadline = allocation.attempt_deadline(
             now, state.deadline, others=others, first_share=self._parts.limits.first_share
         )
-        task = msgspec.structs.replace(run.task, deadline=deadline)
+        task = msgspec.structs.replace(run.task, deadline=deadline, why=state.cloud.because)
         body = encode(self._request(state, run))
         self._dispatched[offer.node] += 1
         try:
@@ -258,6 +282,11 @@ class Executor:
     ) -> None:
         self.counters[f"failed.{error.code}"] += 1
         if isinstance(error, Rejected):
+            state.come_back_s = max(error.retry_after_s, MIN_COME_BACK_S)
+        if offer.served.name == CLOUD:
+            self._cloud_failed(state, run, offer, assembly, error)
+            return
+        if isinstance(error, Rejected):
             state.rejections += 1
             state.retry_after_s = max(state.retry_after_s, error.retry_after_s)
         else:
@@ -273,11 +302,29 @@ class Executor:
             inputs={"node": offer.node_name, "code": error.code, "chars": assembly.chars},
         )
 
+    def _cloud_failed(
+        self, state: StepState, run: Run, offer: Offer, assembly: Assembly, error: GossamerError
+    ) -> None:
+        """The cloud is one rung: that it failed says nothing about the nodes of the mesh."""
+        state.cloud.why_not = f"the cloud by way of {offer.node_name}: {error.sentence()}"
+        if not state.last:
+            state.last = state.nobody or state.cloud.why_not
+        state.last_node, state.last_chars = offer.node_name, assembly.chars
+        self.counters["cloud_failed"] += 1
+        self.counters["discarded_chars"] += assembly.chars
+        self._note(
+            run,
+            state.step.id,
+            "escalation.cloud_attempt",
+            f"failed: {error.sentence()}",
+            inputs={"node": offer.node_name, "code": error.code, "chars": assembly.chars},
+        )
+
     def _judged(
         self, state: StepState, run: Run, offer: Offer, answer: Answer, assembly: Assembly
     ) -> bool:
         """Keep the better answer; True when it will do."""
-        floor = self._parts.thresholds.floor
+        floor = climbing.floor_of(self._parts, state, run.task)
         expert = state.route.expert or state.switched
         verdict = verify(answer, self._parts.gap, expert=expert, floor=floor)
         self._note(
@@ -289,7 +336,9 @@ class Executor:
             threshold=floor,
             inputs={"node": offer.node_name, "finish": answer.done.finish},
         )
-        kept = Kept(answer, verdict, offer, state.name)
+        if answer.done.paid is not None:
+            self._note_paid(run, state, offer, answer.done.paid)
+        kept = Kept(answer, verdict, offer, offer.served.name)
         if state.kept is None or better(state.kept.verdict, verdict):
             state.kept = kept
         if verdict.action == ACCEPT:
@@ -302,6 +351,22 @@ class Executor:
         if verdict.declined and not expert:
             self._switch(state, run)
         return False
+
+    def _note_paid(self, run: Run, state: StepState, offer: Offer, paid: Paid) -> None:
+        self.counters["cloud_answers"] += 1
+        self._note(
+            run,
+            state.step.id,
+            "escalation.paid",
+            f"{paid.provider} answered with {paid.model}: {state.cloud.because}",
+            score=paid.cost,
+            inputs={
+                "node": offer.node_name,
+                "currency": paid.currency,
+                "estimated": paid.estimated,
+                "attempts": paid.attempts,
+            },
+        )
 
     def _switch(self, state: StepState, run: Run) -> None:
         """The general model declined: the classifier's next name gets the second attempt."""
@@ -361,11 +426,15 @@ class Executor:
             error = state.nobody or state.last or "there was no time to ask anybody"
             if state.last:
                 error = f"no node gave an answer for {state.name}; the last was {state.last}"
+            if state.cloud.why_not and state.cloud.why_not not in error:
+                error = f"{error}; {state.cloud.why_not}"
+            if state.come_back_s >= 0:
+                error = f"{error}; ask again in {state.come_back_s:.0f} s"
             view = state.view(run, self._port.now(), "failed", error=error)
             return Outcome(view, usable=False)
         accepted = kept.verdict.action == ACCEPT
         confidence = kept.verdict.confidence
-        if not state.switched:
+        if not state.switched and kept.answer.done.paid is None:
             confidence *= state.route.trust
         error = "" if accepted else f"{kept.verdict.why} (on {kept.offer.node_name})"
         if accepted and confidence < self._parts.thresholds.floor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from agents.classifier.catalogue import KnownName, known_names, remember
 from agents.configure import PartsConfig, build
-from agents.orchestrator.aggregate import missing_of, nodes_of, text_of
+from agents.orchestrator.aggregate import cost_of, missing_of, nodes_of, retry_of, text_of
 from agents.orchestrator.allocate import Route, route
 from agents.orchestrator.events import Answered, AskEvent, Planned
 from agents.orchestrator.execute import Executor
@@ -21,6 +22,7 @@ from agents.trace import TRACE_BYTES, Trace
 from agents.views import AnswerView
 from capabilities.messages import MAX_PROMPT_CHARS
 from mesh.core import names
+from mesh.core.access import CLOUD
 from mesh.core.errors import GossamerError
 
 # Events between the steps and whoever reads them: a slow reader slows the streams down, which
@@ -39,11 +41,18 @@ def make_parts(
     planner: str = "rules",
     policy: str = "load_aware",
     escalation: str = "ladder",
+    options: Mapping[str, dict[str, Any]] | None = None,
 ) -> Parts:
     """The parts by name; raises :class:`~mesh.core.errors.ConfigError`. All fields:
     :class:`~agents.configure.PartsConfig`."""
     return build(
-        PartsConfig(classifier=classifier, planner=planner, policy=policy, escalation=escalation)
+        PartsConfig(
+            classifier=classifier,
+            planner=planner,
+            policy=policy,
+            escalation=escalation,
+            options=dict(options or {}),
+        )
     )
 
 
@@ -171,6 +180,8 @@ class Orchestrator:
             missing=missing,
             trace=trace_id.hex(),
             asked=self._port.node_name,
+            cost=cost_of(views),
+            retry_after_s=retry_of(views),
             decisions=run.trace.as_dicts(),
         )
 
@@ -196,7 +207,8 @@ class Orchestrator:
 
     async def _understand(self, plan: Plan, options: AskOptions, run: Run) -> dict[int, Route]:
         """The name of each step."""
-        offers = self._port.offers()
+        # The cloud is a rung of the ladder, not a name that a question is about.
+        offers = [o for o in self._port.offers() if not _is_cloud(o.served.name)]
         remember(self._remembered, offers)
         known = known_names(offers, self._remembered, self._parts.well_known)
         routes: dict[int, Route] = {}
@@ -245,3 +257,7 @@ class Orchestrator:
             asked=self._port.node_name,
             decisions=run.trace.as_dicts(),
         )
+
+
+def _is_cloud(name: str) -> bool:
+    return name == CLOUD or name.startswith(f"{CLOUD}/")

@@ -14,7 +14,8 @@ from agents.orchestrator.plan import Step
 from agents.orchestrator.verify import Answer
 from agents.port import Offer, Task
 from agents.trace import Trace
-from agents.views import StepView
+from agents.views import CloudView, StepView
+from mesh.core.access import CLOUD
 
 Emit = Callable[[AskEvent], Awaitable[None]]
 
@@ -45,6 +46,15 @@ class Kept(NamedTuple):
 
 
 @dataclass
+class CloudState:
+    """How far one step has gone with the cloud."""
+
+    tried: set[bytes] = field(default_factory=set)
+    because: str = ""  # why it was asked
+    why_not: str = ""  # why it did not answer
+
+
+@dataclass
 class StepState:
     """Where one step stands between its attempts."""
 
@@ -67,6 +77,20 @@ class StepState:
     model: str = ""  # that answered and was not good enough: asking it again is hopeless
     kept: Kept | None = None
     switched: bool = False
+    cloud: CloudState = field(default_factory=CloudState)
+    come_back_s: float = -1.0  # what the last REJECT said, of a node or of the cloud
+
+    @property
+    def mesh_attempts(self) -> int:
+        """Attempts that were not the cloud's."""
+        return len(self.attempts) - len(self.cloud.tried)
+
+    def mark_tried(self, node: bytes, *, cloud: bool) -> None:
+        """This node was asked: as a node of the mesh, or for the cloud."""
+        if cloud:
+            self.cloud.tried.add(node)
+        if not cloud or self.name == CLOUD:
+            self.tried.add(node)
 
     def view(
         self,
@@ -94,7 +118,27 @@ class StepState:
             error=error,
             confidence=round(confidence, 4),
             remote=bool(kept and not kept.offer.me),
+            cloud=cloud_view(kept, self.cloud.because) if kept else None,
+            retry_after_s=self.come_back_s if status == "failed" else -1.0,
             model=kept.answer.done.model if kept else "",
             finish=kept.answer.done.finish if kept else "",
             prompt_tokens=kept.answer.done.usage.prompt_tokens if kept else 0,
         )
+
+
+def cloud_view(kept: Kept, because: str) -> CloudView | None:
+    """What an answer that came from a cloud took; None for any other."""
+    done = kept.answer.done
+    paid = done.paid
+    if paid is None:
+        return None
+    return CloudView(
+        provider=paid.provider,
+        model=paid.model,
+        prompt_tokens=done.usage.prompt_tokens,
+        completion_tokens=done.usage.completion_tokens,
+        cost=paid.cost,
+        currency=paid.currency,
+        estimated=paid.estimated,
+        why=because,
+    )

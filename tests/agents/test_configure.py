@@ -32,8 +32,8 @@ def test_a_part_that_was_added_is_found_before_the_built_in_ones() -> None:
 
 
 def test_options_reach_the_part() -> None:
-    parts = build(PartsConfig(escalation="ladder", options={"escalation": {"cloud": "openai"}}))
-    assert getattr(parts.escalation, "cloud", "") == "openai"
+    parts = build(PartsConfig(escalation="ladder", options={"escalation": {"redirects": 3}}))
+    assert getattr(parts.escalation, "redirects", 0) == 3
 
 
 def test_an_unknown_part_names_the_known_ones() -> None:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.escalation.cascade import (
-    Cascade,
+from agents.escalation.cascade import Cascade
+from agents.escalation.fitting import (
     LogInvalid,
     Question,
     Stage,

@@ -360,7 +360,7 @@ def test_every_decision_leaves_a_line_under_one_trace() -> None:
 def test_with_the_cloud_allowed_and_none_configured_a_line_says_so() -> None:
     found = answer(FakeMesh(general()), reach=Reach.CLOUD)
     assert any(
-        line["rule"] == "escalation.cloud" and "no cloud configured" in str(line["action"])
+        line["rule"] == "escalation.cloud" and "offers a cloud" in str(line["action"])
         for line in found.decisions
     )
 

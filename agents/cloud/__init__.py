@@ -1,0 +1,1 @@
+"""The cloud of one node: what leaves is masked and audited, what is served is paid and audited."""
