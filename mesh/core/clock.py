@@ -23,7 +23,7 @@ class WallFloor:
     def __init__(self, floor: float = 0.0) -> None:
         self.floor = floor
 
-    def read(self, system_wall: float) -> float:
+    def read(self, system_wall: float, mono: float = 0.0) -> float:
         """The system's wall time, or the floor where the system's clock is behind it."""
         self.floor = max(self.floor, system_wall)
         return self.floor

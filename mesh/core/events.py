@@ -8,6 +8,7 @@ import msgspec
 
 from mesh.core.identity import Member
 from mesh.core.records import Profile, Status
+from mesh.core.wire import Load
 
 
 class PeerState(enum.IntEnum):
@@ -65,6 +66,13 @@ class StatusChanged(msgspec.Struct, frozen=True):
     status: Status
 
 
+class LoadHeard(msgspec.Struct, frozen=True):
+    """A node that was asked said how loaded it is."""
+
+    node: bytes
+    load: Load
+
+
 class RecordRefused(msgspec.Struct, frozen=True):
     """A record or statement was dropped. ``reason`` names the counter; ``line`` is for people."""
 
@@ -87,6 +95,7 @@ Event = (
     | StateChanged
     | ProfileChanged
     | StatusChanged
+    | LoadHeard
     | RecordRefused
     | IncarnationRaised
 )

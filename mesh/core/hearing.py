@@ -11,13 +11,14 @@ import msgspec
 from mesh.core.clock import Now
 from mesh.core.cms import Outcome, Refusal, Store
 from mesh.core.effects import Send
-from mesh.core.errors import IdentityError, WireError
+from mesh.core.errors import GossamerError, IdentityError, WireError
 from mesh.core.events import Event, IncarnationRaised, PeerState, RecordRefused
 from mesh.core.gossip import WORD, RumourMill
-from mesh.core.identity import Signed
+from mesh.core.identity import Purpose, Signed, Trust
 from mesh.core.membership import Membership
+from mesh.core.mesh_time import MeshTime
 from mesh.core.publishing import Publisher
-from mesh.core.records import RecordHead, read_head
+from mesh.core.records import Kind, Profile, RecordHead, read_head
 from mesh.core.statements import Word, read_statement
 
 
@@ -36,6 +37,8 @@ class Hearing:
         publisher: Publisher,
         emit: Callable[[Event], None],
         copied_batch: int,
+        trust: Trust,
+        clock: MeshTime,
     ) -> None:
         self._me = me
         self._store = store
@@ -44,6 +47,8 @@ class Hearing:
         self._publisher = publisher
         self._emit = emit
         self._copied_batch = copied_batch
+        self._trust = trust
+        self._clock = clock
         self.counters: Counter[str] = Counter()
 
     def records(
@@ -59,6 +64,8 @@ class Hearing:
                 self._refused(sender, signed, refusal)
                 if refusal.code in ("signature", "malformed"):
                     break  # honest nodes verify before they relay: the rest costs nothing
+                if refusal.code == "future" and self._clock.doubtful:
+                    self._acquaint(signed, now)
                 continue
             if head is None:
                 continue
@@ -71,6 +78,20 @@ class Hearing:
             for signed, head in news:
                 key = (head.node, head.kind, b"")
                 self._mill.add(key, signed, head.version, (sender, head.node))
+
+    def _acquaint(self, signed: Signed, now: Now) -> None:
+        """A board without a clock cannot believe what comes from its future, but may meet who
+        signed it, as at a door, and ask for the time."""
+        with contextlib.suppress(GossamerError):
+            head = read_head(signed)
+            if head.kind != Kind.PROFILE or head.node in self._store:
+                return
+            record = self._store.decode(signed, head)
+            assert isinstance(record, Profile)
+            member = self._trust.check(record.passport, now.wall)
+            signs = self._trust.verify(member.key, Purpose.RECORD, signed)
+            if member.node == head.node and signs and self._store.admit(member, record.endpoints):
+                self._membership.add(member, heard=True, now=now)
 
     def _meet(self, head: RecordHead, now: Now, *, heard: bool) -> None:
         """The subject of a verified record is a member; a later boot starts it afresh."""

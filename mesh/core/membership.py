@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
+from collections.abc import Callable
 
 from mesh.core.clock import Now
 from mesh.core.effects import Send
@@ -65,6 +66,8 @@ class Membership:
         self.word: Signed | None = None  # this node's latest statement of itself
         self.unaware: deque[tuple[bytes, int]] = deque(maxlen=MAX_UNAWARE)
         self._leaving = False
+        self.asks: Callable[[Now], int] = lambda now: 0  # what probes ask for as well
+        self.told: Callable[[Ack, bytes, float, Now], None] = lambda *_: None
         self.news: deque[Signed] = deque()  # statements to spread
 
     # -- members -----------------------------------------------------------------------
@@ -128,7 +131,8 @@ class Membership:
         # Lifeguard's buddy system: a suspect hears first of all what is said of it.
         said = next(iter(peer.accusers.values()), None)
         suspect = said if peer.state is not PeerState.ALIVE else None
-        return Send(peer.node, Ping(probe.ping(now), peer.node, probe.nonce, suspect=suspect))
+        seq, ask = probe.ping(now), self.asks(now)
+        return Send(peer.node, Ping(seq, peer.node, probe.nonce, suspect=suspect, ask=ask))
 
     def _indirect(self, probe: Probe, now: Now) -> list[Send]:
         """The first timeout is over: ask others, and once more oneself."""
@@ -349,6 +353,7 @@ class Membership:
         took = probe.took(ack.seq, now)
         peer.round_trip.sample(took)
         self._anyone.sample(took)
+        self.told(ack, sender, took, now)
         self._heard(peer, probe, now)
         return []
 

@@ -15,12 +15,14 @@ from typing import Any, Protocol
 import msgspec
 
 from mesh.core.announcing import AnnounceConfig, Vitals
+from mesh.core.asking import Asking
 from mesh.core.chance import SecretRandom
 from mesh.core.clock import Now
 from mesh.core.cms import Store, StoreConfig
 from mesh.core.effects import Core, Send
 from mesh.core.events import (
     Event,
+    LoadHeard,
     MemberForgotten,
     PeerState,
     Revoked,
@@ -32,6 +34,7 @@ from mesh.core.hearing import Hearing
 from mesh.core.identity import LocalIdentity, Member, Signed
 from mesh.core.membership import Membership
 from mesh.core.membership_config import MembershipConfig
+from mesh.core.mesh_time import AGREE_S, MeshTime
 from mesh.core.publishing import Publisher
 from mesh.core.records import (
     Device,
@@ -84,7 +87,8 @@ class NodeCore:
     """One node. ``rng`` also draws nonces; simulations hand in a seeded one.
 
     ``incarnation`` counts this node's boots, kept on disk. ``streams`` gets every message
-    that is not about membership or gossip.
+    that is not about membership or gossip. ``load`` says how busy this node is, for who asks;
+    ``clock`` is what its shell reads the wall time from, and gets what others say of theirs.
     """
 
     def __init__(
@@ -94,11 +98,14 @@ class NodeCore:
         rng: random.Random | None = None,
         incarnation: int = 1,
         streams: StreamCore | None = None,
+        load: Callable[[], Load] = Load,
+        clock: MeshTime | None = None,
     ) -> None:
         self.identity = identity
         self.config = config or NodeCoreConfig()
         self._rng = rng or SecretRandom(identity.seal_key(), incarnation)
         self._streams = streams
+        self.clock = clock or MeshTime()
         self.revocations = Revocations(identity.trust)
         self.trust = identity.trust.watched(self.revocations.why)
         self.store = Store(self.trust, self.config.store)
@@ -123,16 +130,20 @@ class NodeCore:
             self._publisher,
             self._emit,
             self.config.gossip.copied_batch,
+            self.trust,
+            self.clock,
         )
         self._resolver = Resolver(self.store, self._rng, self.membership.state, self._load_of)
         self._observed: dict[bytes, tuple[float, float]] = {}  # node: load, monotonic seconds
+        self.asking = Asking(self.membership, self._rng, load, self.clock, self._load_heard)
         self._now = -math.inf  # the latest time handed in
+        self._wall = math.inf
         self._sweep_at = -math.inf
         self._events: deque[Event] = deque()
         self._counters: Counter[str] = Counter()
         self._handlers: dict[type, Callable[[bytes, Any, Now], list[Send]]] = {
             Ping: self._on_ping,
-            Ack: self.membership.on_ack,
+            Ack: self.asking.on_ack,
             PingRequest: self.membership.on_ping_request,
             RelayedAck: self.membership.on_relayed_ack,
             Rumours: self._on_rumours,
@@ -161,7 +172,9 @@ class NodeCore:
 
     def tick(self, now: Now) -> list[Send]:
         """Do what is due; too early or too late does no harm."""
-        self._now = now.mono
+        if now.wall - self._wall > now.mono - self._now + AGREE_S:
+            self._clock_was_set(now)
+        self._now, self._wall = now.mono, now.wall
         if self._sweep_at <= now.mono:
             self._sweep_at = now.mono + SWEEP_S
             self.store.expire(now)
@@ -255,6 +268,10 @@ class NodeCore:
             share = (load.inflight + load.queued) / load.slots if load.slots else 0.0
             self._observed[node] = (share, now.mono)
 
+    def ask_loads(self, nodes: Iterable[bytes], timeout_s: float, now: Now) -> list[Send]:
+        """Ask a few nodes for their load now; each answer comes as :class:`LoadHeard`."""
+        return self.asking.ask(nodes, timeout_s, now)
+
     def leave(self, now: Now) -> list[Send]:
         """Say farewell: the peers know at once that this is no failure."""
         word = self.membership.leave(now)
@@ -320,6 +337,7 @@ class NodeCore:
             self._sync,
             self._exclusion,
             self._hearing,
+            self.clock,
         )
         return sum((part.counters for part in parts), Counter(self._counters))
 
@@ -346,12 +364,25 @@ class NodeCore:
     # -- messages ----------------------------------------------------------------------
 
     def _on_ping(self, sender: bytes, ping: Ping, now: Now) -> list[Send]:
-        out = self.membership.on_ping(sender, ping, now)
+        out = self.asking.complete(self.membership.on_ping(sender, ping, now), ping.ask, now)
         if ping.suspect is not None and ping.target == self.identity.node:
             self._hearing.statement(sender, ping.suspect, now)
             # Whoever suspects this node gets its word from itself, not by way of gossip.
             out += self._introduce(sender)
         return out
+
+    def _load_heard(self, event: LoadHeard, now: Now) -> None:
+        self.observe_load(event.node, event.load, now)
+        self._emit(event)
+
+    def _clock_was_set(self, now: Now) -> None:
+        """The wall clock has jumped forward: what this node said of itself has grown old, and
+        what it holds of others looks expired. Both are made new before anything is forgotten."""
+        self._counters["clock_set"] += 1
+        self._sweep_at = now.mono + SWEEP_S
+        self._publisher.again(now)
+        for peer in self.membership.some(FAREWELL_PEERS):
+            self._sync.soon(peer, now.mono)
 
     def _introduce(self, peer: bytes, *, profile: bool = False) -> list[Send]:
         mine = self.store.get(self.identity.node)
@@ -423,6 +454,7 @@ class NodeCore:
 
     def _react(self, event: Event, now: Now) -> None:
         if isinstance(event, MemberForgotten):
+            self.clock.forget(event.node)
             self.membership.remove(event.node)
             self._observed.pop(event.node, None)
         elif isinstance(event, StateChanged):

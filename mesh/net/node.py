@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
 import msgspec
 import zmq
@@ -32,6 +32,7 @@ from mesh.core.errors import (
 from mesh.core.events import (
     Event,
     IncarnationRaised,
+    LoadHeard,
     MemberForgotten,
     MemberLearned,
     PeerState,
@@ -40,7 +41,7 @@ from mesh.core.events import (
     Revoked,
     StateChanged,
 )
-from mesh.core.identity import LocalIdentity, Member, Passport
+from mesh.core.identity import LocalIdentity, Member, Passport, read_certificate
 from mesh.core.names import check_name
 from mesh.core.node import NodeCore
 from mesh.core.records import Device, Dialable, Endpoints, ModelInfo, ServedName
@@ -48,10 +49,12 @@ from mesh.core.stream_events import LoadSeen
 from mesh.core.streams import Streams
 from mesh.core.wire import CallHeader, DialBack, DialedBack, Hello, Lane, Load, Op, decode, encode
 from mesh.net.addresses import facing_address, is_wildcard
+from mesh.net.asking import LoadAsker
 from mesh.net.calls import Calls, Service
+from mesh.net.disk import Disk
 from mesh.net.door import Door
 from mesh.net.finding import Finder
-from mesh.net.journal import read_journal, write_journal
+from mesh.net.journal import read_journal
 from mesh.net.serving import Serving
 from mesh.net.settings import NodeConfig
 from mesh.net.standing import Standing
@@ -63,7 +66,6 @@ __all__ = ["MeshNode", "NodeConfig"]
 
 log = logging.getLogger("gossamer.mesh")
 
-JOURNAL_EVERY_S = 5.0
 ARM_AFTER_S = 0.002  # how late a new deadline may be known; the shortest are tens of it
 MIN_SLEEP_S = 0.001  # a core that is always due must not take the loop from everybody else
 OBSERVED_LIFE_S = 5.0  # how long load seen on a reply outweighs what gossip says
@@ -101,10 +103,11 @@ class MeshNode:
         self._offered: Offered | None = None
         self._loads: dict[bytes, tuple[Load, float]] = {}
         self._heard: dict[bytes, float] = {}
+        self.disk = Disk(self)
+        self.asker = LoadAsker(self)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._tasks: set[asyncio.Task[None]] = set()
-        self._journal_dirty = False
         self._stopping = False
         self._handing_on = self._arming = False
         self.listeners: list[Callable[[Event], None]] = []
@@ -114,8 +117,8 @@ class MeshNode:
 
     async def start(self) -> None:
         """Listen, read the journal, knock at seeds. Raises :class:`ConfigError`."""
-        now = self.state.now()
-        self.me = self.trust.check(self.passport, now.wall)
+        self.state.believe(read_certificate(self.passport.certificate))
+        self.me = self.trust.check(self.passport, self.now().wall)
         self.incarnation = await asyncio.to_thread(self.state.next_incarnation)
         self.streams = Streams(load=self._load)
         self.core = NodeCore(
@@ -123,6 +126,8 @@ class MeshNode:
             self.config.core,
             incarnation=self.incarnation,
             streams=self.streams,
+            load=self._load,
+            clock=self.state.clock,
         )
         check, seen = self.serving.check, self._load_seen
         self.calls = Calls(self.streams, self.emit, self.now, check, seen, self.on_trouble)
@@ -149,7 +154,7 @@ class MeshNode:
         self._after()
         self.finder.start()
         self.standing.start()
-        self.spawn(self._keep_disk())
+        self.spawn(self.disk.keep())
 
     def _bind(self) -> None:
         config = self.config
@@ -196,7 +201,7 @@ class MeshNode:
         await self.calls.close()
         self.emit(self.core.leave(self.now()))
         await asyncio.sleep(0.05)  # lets libzmq's thread put the goodbye on the wire
-        await self._write_disk()
+        await self.disk.write()
         self.door.close()
         self.transport.close()
         self.context.destroy(linger=0)
@@ -293,6 +298,12 @@ class MeshNode:
         if status is None:
             return Load()
         return Load(status.inflight, status.queued, status.slots, status.tokens_per_s)
+
+    async def fresh_loads(self, nodes: Iterable[bytes], timeout_s: float) -> dict[bytes, Load]:
+        """Ask a handful of nodes for their load now; those that answer in time, with it.
+
+        What they say is what :meth:`load` and :meth:`resolve` go by for some seconds."""
+        return await self.asker.ask(nodes, timeout_s)
 
     # -- calls ------------------------------------------------------------------------------
 
@@ -434,15 +445,16 @@ class MeshNode:
         match event:
             case MemberLearned(member=member):
                 self.transport.allow(member)
-                self._journal_dirty = True
+                self._aim(member.node)
+                self.disk.dirty = True
             case MemberForgotten(node=node):
                 self.transport.forbid(node)
                 self._loads.pop(node, None)
                 self._heard.pop(node, None)
-                self._journal_dirty = True
+                self.disk.dirty = True
             case ProfileChanged(node=node):
                 self._aim(node)
-                self._journal_dirty = True
+                self.disk.dirty = True
             case Revoked():
                 self.standing.on_revoked(event)
             case StateChanged():
@@ -450,45 +462,23 @@ class MeshNode:
                 if event.new in {PeerState.DEAD, PeerState.DEPARTED}:
                     self._loads.pop(event.node, None)
                     self.transport.drop(event.node)
+            case LoadHeard(node=node, load=load):
+                self._loads[node] = (load, self.now().mono)
+                self.asker.heard(event)
             case RecordRefused(line=line):
                 self.on_trouble(f"refused a record: {line}")
             case IncarnationRaised(incarnation=incarnation):
-                self.spawn(self._remember_incarnation(incarnation))
+                self.spawn(self.disk.remember_incarnation(incarnation))
             case _:
                 pass
         for listener in self.listeners:
             listener(event)
 
     def _aim(self, node: bytes) -> None:
-        member, profile = self.core.member(node), self.core.profile(node)
-        if member is not None and profile is not None and node != self.me.node:
-            self.transport.aim(member, profile.endpoints)
-
-    # -- disk, off the loop -----------------------------------------------------------------
-
-    async def _keep_disk(self) -> None:
-        while True:
-            await asyncio.sleep(JOURNAL_EVERY_S)
-            await self._write_disk()
-
-    async def _remember_incarnation(self, incarnation: int) -> None:
-        self.incarnation = incarnation
-        self.door.incarnation = incarnation
-        try:
-            await asyncio.to_thread(self.state.keep_incarnation, incarnation)
-        except ConfigError as error:
-            self.on_trouble(error.sentence())
-
-    async def _write_disk(self) -> None:
-        try:
-            if self._journal_dirty:
-                self._journal_dirty = False
-                await asyncio.to_thread(write_journal, self.state.journal, self.core.snapshot())
-            await asyncio.to_thread(self.state.keep_clock)
-        except ConfigError as error:  # a full disk: the mesh goes on, and people are told
-            self._journal_dirty = True
-            self.counters["disk_failed"] += 1
-            self.on_trouble(error.sentence())
+        member, endpoints = self.core.member(node), self.core.endpoints(node)
+        known = self.core.profile(node) is not None or endpoints.control
+        if member is not None and known and node != self.me.node:
+            self.transport.aim(member, endpoints)
 
     def spawn(self, work: object) -> asyncio.Task[None]:
         """Run a coroutine until it ends, or this node does."""

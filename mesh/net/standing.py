@@ -17,7 +17,7 @@ import msgspec
 
 from mesh.core.errors import AccessDenied, ConfigError, GossamerError, IdentityError, PeerLost
 from mesh.core.events import Revoked
-from mesh.core.identity import LocalIdentity, Passport, show_id
+from mesh.core.identity import LocalIdentity, Passport, read_certificate, show_id
 from mesh.core.invitations import Token
 from mesh.core.issuing import Desk, renewal_due
 from mesh.core.revocation import RevocationBody, read_id, revoke
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gossamer.mesh")
 
 REVOCATIONS_FILE = "revocations.mpk"
+CLOCK_LOOK_S = 10.0  # between two looks at whether somebody sets this machine's clock
 RECHECK_S = 1.0  # between two looks at whether running streams are still allowed
 RENEW_LOOK_S = 60.0  # the wall clock may jump: it is looked at, never slept on for a month
 RENEW_RETRY_S = 2.0  # after a failed renewal, at first
@@ -76,6 +77,7 @@ class Standing:
         """Begin to watch; the tasks end with the node's."""
         self._node.spawn(self._keep_certificate())
         self._node.spawn(self._keep_checking())
+        self._node.spawn(self._keep_time())
 
     def all_counters(self) -> Counter[str]:
         """Named counts of what was given, refused, renewed."""
@@ -307,6 +309,17 @@ class Standing:
             await asyncio.sleep(RECHECK_S)
             self._node.calls.recheck()
 
+    async def _keep_time(self) -> None:
+        """Follow what the kernel says of its clock, and tell people when it is not believed."""
+        node, clock, told = self._node, self._node.state.clock, ""
+        while True:
+            await asyncio.to_thread(node.state.believe, read_certificate(node.passport.certificate))
+            state = clock.state
+            if state != told and (line := clock.explain()):
+                node.on_trouble(line)
+            told = state
+            await asyncio.sleep(CLOCK_LOOK_S)
+
     def describe(self) -> dict[str, Any]:
         """For `gossamer status`."""
         me, wall = self._node.me, self._node.now().wall
@@ -315,4 +328,6 @@ class Standing:
             "certified_by": show_id(me.issuer),
             "issues_as": show_id(self.desk.issuer.id) if self.desk else "",
             "revoked": len(self._node.core.revocations),
+            "clock": self._node.state.clock.state,
+            "clock_behind_s": round(self._node.state.clock.behind_s),
         }

@@ -14,9 +14,19 @@ from pathlib import Path
 
 import msgspec
 
-from mesh.core.clock import Now, WallFloor
+from mesh.core.clock import Now
 from mesh.core.errors import ConfigError, StateLocked
-from mesh.core.identity import Authority, NodeKeys, Passport, Signed, Trust, make_passport
+from mesh.core.identity import (
+    Authority,
+    CertificateBody,
+    NodeKeys,
+    Passport,
+    Signed,
+    Trust,
+    make_passport,
+)
+from mesh.core.mesh_time import MeshTime
+from mesh.net.kernel_clock import is_unsynchronised
 
 IDENTITY_FILE = "identity.json"
 AUTHORITY_FILE = "authority.json"
@@ -166,7 +176,7 @@ class StateDir:
                 f"another agent runs on {path}",
                 hint="stop it first, or give this one another state directory",
             ) from error
-        self._floor = WallFloor(self._read_number("clock"))
+        self.clock = MeshTime(self._read_number("clock"))
         self.incarnation = 0
 
     def identity(self) -> Identity:
@@ -194,11 +204,20 @@ class StateDir:
 
     def now(self) -> Now:
         """Both clocks; wall time never below the floor kept here."""
-        return Now(time.monotonic(), self._floor.read(time.time()))
+        mono = time.monotonic()
+        return Now(mono, self.clock.read(time.time(), mono))
+
+    def believe(self, certificate: CertificateBody) -> None:
+        """What this node's own certificate says of the time: nobody moves it past its end, and
+        where nobody sets this machine's clock it is not before its beginning."""
+        self.clock.latest = certificate.not_after
+        self.clock.unsynchronised = is_unsynchronised()
+        if self.clock.unsynchronised:
+            self.clock.floor = max(self.clock.floor, certificate.not_before)
 
     def keep_clock(self) -> None:
         """Remember the wall time; called now and then, off the event loop."""
-        write_private(self.path / "clock", str(int(self._floor.floor)).encode())
+        write_private(self.path / "clock", str(int(self.clock.floor)).encode())
 
     def _read_number(self, name: str) -> float:
         try:

@@ -13,6 +13,7 @@ Whatever goes wrong inside the ``with`` block says the seed that repeats it.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import heapq
 import math
@@ -25,9 +26,11 @@ from types import TracebackType
 from mesh.core.clock import Now
 from mesh.core.cms import Entry
 from mesh.core.effects import Send
+from mesh.core.errors import IdentityError
 from mesh.core.events import Event, PeerState, StateChanged
 from mesh.core.identity import Authority, LocalIdentity, NodeKeys, SignatureScheme
 from mesh.core.identity import make_passport as passport_of
+from mesh.core.mesh_time import MeshTime
 from mesh.core.node import NodeCore, NodeCoreConfig
 from mesh.core.records import Device, Endpoints, ServedName
 from mesh.core.wire import Message, decode, encode
@@ -146,9 +149,11 @@ class World:
         self._introduce(sim, names)
         return sim
 
-    def _core(self, identity: LocalIdentity, incarnation: int) -> NodeCore:
+    def _core(
+        self, identity: LocalIdentity, incarnation: int, clock: MeshTime | None = None
+    ) -> NodeCore:
         rng = random.Random(self.rng.getrandbits(64))
-        core = NodeCore(identity, self.config, rng, incarnation)
+        core = NodeCore(identity, self.config, rng, incarnation, clock=clock)
         core.store.decode = self._records.decode
         return core
 
@@ -169,7 +174,15 @@ class World:
 
     def now(self, sim: Sim) -> Now:
         """The clocks of a node; its wall clock may be wrong."""
-        return Now(self.time, EPOCH + self.time + sim.skew_s)
+        return Now(self.time, sim.core.clock.read(EPOCH + self.time + sim.skew_s, self.time))
+
+    def set_clock(self, name: str, skew_s: float, *, knew_s: float | None = None) -> None:
+        """The wall clock of this machine is off by ``skew_s`` from now on; ``knew_s`` is by how
+        much the last time on its disk differs from now (as the clock, if nothing is said)."""
+        sim = self[name]
+        sim.skew_s = skew_s
+        known = skew_s if knew_s is None else knew_s
+        sim.core.clock.floor = EPOCH + self.time + known
 
     # -- what happens to them ----------------------------------------------------------
 
@@ -226,7 +239,8 @@ class World:
         self.network.forget(sim.index)
         sim.life += 1
         sim.incarnation += 1
-        sim.core = self._core(sim.identity, sim.incarnation)
+        clock = MeshTime(sim.core.clock.floor)  # what its disk remembers
+        sim.core = self._core(sim.identity, sim.incarnation, clock)
         sim.running, sim.frozen, sim.inbox = True, False, []
         sim.wake_at = math.inf
         self._introduce(sim)
@@ -369,7 +383,15 @@ class World:
         if sim.frozen:
             sim.inbox.append((self.sims[sender].node, message))
             return
+        if self.sims[sender].node not in sim.core.store:
+            self._knock(self.sims[sender], sim)
         self._send(sim, sim.core.receive(self.sims[sender].node, message, self.now(sim)))
+
+    def _knock(self, caller: Sim, there: Sim) -> None:
+        """Before its first frame on a new link, a node shows its passport at the other's door."""
+        with contextlib.suppress(IdentityError):
+            member = there.core.trust.check(caller.identity.passport, self.now(there).wall)
+            there.core.learn(member, caller.core.endpoints(caller.node), self.now(there))
 
     def _link_lost(self, here: int, there: int) -> None:
         sim, other = self.sims[here], self.sims[there]

@@ -12,6 +12,7 @@ from mesh.core.records import Device, Endpoints, ServedName
 from mesh.sim.scenarios import settled
 from mesh.sim.world import World
 
+DAY_S = 86400.0
 DEAD, ALIVE = PeerState.DEAD, PeerState.ALIVE
 OTHERS = ["n0", "n1", "n2", "n3"]
 
@@ -130,9 +131,8 @@ def test_a_node_that_starves_after_a_steady_minute_costs_one_alarm_at_most() -> 
 @pytest.mark.parametrize("skew_s", [-60.0, 60.0])
 def test_a_minute_of_clock_skew_changes_nothing(skew_s: float) -> None:
     with World(seed=110, nodes=5) as world:
-        skewed = world["n2"]
-        skewed.skew_s = skew_s
-        world._introduce(skewed)
+        world.set_clock("n2", skew_s)
+        world._introduce(world["n2"])
         world.all_join()
         world.expect(world.converged(), within=5)
         world.run(12)
@@ -145,7 +145,7 @@ def test_a_minute_of_clock_skew_changes_nothing(skew_s: float) -> None:
 def test_a_board_without_a_clock_is_refused_and_told_until_its_clock_is_set() -> None:
     with World(seed=111, nodes=4) as world:
         board = world["n3"]
-        board.skew_s = -180 * 86400.0
+        world.set_clock("n3", -180 * DAY_S)
         world._introduce(board)
         world.all_join()
         world.run(5)
@@ -156,6 +156,41 @@ def test_a_board_without_a_clock_is_refused_and_told_until_its_clock_is_set() ->
         world._introduce(board)
         world.join("n3", through="n0")
         world.expect(world.converged(), within=10)
+
+
+def test_a_board_that_was_off_for_days_and_starts_in_1970_takes_the_time_of_several() -> None:
+    with World(seed=112, nodes=6) as world:
+        world.set_clock("n5", -50 * 365 * DAY_S, knew_s=-3 * DAY_S)
+        world._introduce(world["n5"])
+        world.all_join()
+        world.expect(world.converged(), within=15)
+        board = world["n5"]
+        assert abs(world.now(board).wall - world.now(world["n0"]).wall) < 1.0
+        assert "days behind" in board.core.clock.explain()
+
+
+def test_a_board_without_a_clock_that_knows_one_other_only_is_refused_as_before() -> None:
+    with World(seed=113, nodes=2) as world:
+        world.set_clock("n1", -50 * 365 * DAY_S, knew_s=-3 * DAY_S)
+        world._introduce(world["n1"])
+        world.all_join()
+        world.run(30)
+        assert world["n0"].core.store.profile(world["n1"].node) is None
+        assert "1 of 3 members needed" in world["n1"].core.clock.explain()
+
+
+def test_liars_about_the_time_shift_a_board_no_further_than_honest_clocks_differ() -> None:
+    with World(seed=114, nodes=8) as world:
+        for liar in ("n1", "n2", "n3"):
+            world.set_clock(liar, 200 * DAY_S)
+        world.set_clock("n4", 40.0)
+        world.set_clock("n7", -50 * 365 * DAY_S, knew_s=-3 * DAY_S)
+        for name in ("n4", "n7"):
+            world._introduce(world[name])
+        world.all_join()
+        world.run(20)
+        shifted = world.now(world["n7"]).wall - world.now(world["n0"]).wall
+        assert -1.0 < shifted < 41.0
 
 
 def test_the_configuration_that_is_compared_with_has_no_local_health() -> None:
