@@ -111,6 +111,17 @@ class AskSection(_Section):
     max_tokens: Annotated[int, Field(ge=1, le=65536)] = 384
 
 
+class StatesSection(_Section):
+    """Hidden rows and embeddings that leave this node; a rule with the operation "states" says
+    to whom they may go (docs/private-data.md)."""
+
+    noise: Literal["none", "metric", "gaussian"] = "none"
+    epsilon: Annotated[float, Field(ge=0)] = 0.0
+    """Of metric noise: a row of n values moves by n/epsilon on average; larger is less noise."""
+    std: Annotated[float, Field(ge=0)] = 0.0
+    """Of gaussian noise: standard deviation in each dimension."""
+
+
 class SecureSumSection(_Section):
     """Numbers of this node that go into totals in which nobody can see them
     (docs/private-data.md): ``data.gpt/<domain>/secure_sum``."""
@@ -271,6 +282,7 @@ class AgentConfig(BaseSettings):
     redaction: RedactionSection = RedactionSection()
     cloud: CloudSection = CloudSection()
     secure_sum: tuple[SecureSumSection, ...] = ()
+    states: StatesSection = StatesSection()
     http: HttpSection | None = None
     """Absent: no HTTP server."""
     telemetry: TelemetrySection = TelemetrySection()

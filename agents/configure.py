@@ -17,12 +17,14 @@ from agents.classifier.complexity import ComplexityClassifier
 from agents.classifier.gap import GapDetector
 from agents.classifier.matching import Matcher
 from agents.classifier.relevance import RelevanceClassifier
+from agents.config import StatesSection
 from agents.escalation import Escalation
 from agents.orchestrator.plan import Planner
 from agents.parts import Limits, Parts, Thresholds
 from agents.redaction import Detector, RedactionSettings, Redactor, make_redactor
 from agents.registry import Registry
 from agents.scheduling.policies import Policy
+from capabilities.state_noise import StateNoise
 from mesh.core.errors import ConfigError
 
 T = TypeVar("T")
@@ -65,6 +67,11 @@ def build_redactor(section: RedactionSettings | None = None) -> Redactor:
     """What masks a text before it leaves for the cloud, as ``[redaction]`` says; raises
     :class:`ConfigError`. :mod:`agents.redaction` shows its use."""
     return make_redactor(section, DETECTORS)
+
+
+def build_noise(section: StatesSection) -> StateNoise:
+    """The noise on hidden rows and embeddings, as ``[states]`` says; raises ConfigError."""
+    return StateNoise(section.noise, epsilon=section.epsilon, std=section.std)
 
 
 class PartsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -32,6 +32,7 @@ PURE = (
     "capabilities.cloud.provider",
     "capabilities.cloud.retrying",
     "capabilities.cloud.sse",
+    "capabilities.state_noise",
     "capabilities.slm.batching",
     "capabilities.slm.prefixes",
     "capabilities.slm.sequences",

@@ -27,6 +27,7 @@ class Operation(enum.StrEnum):
     SUBSCRIBE = "subscribe"
     DELEGATE = "delegate"
     ESCALATE = "escalate"
+    STATES = "states"  # at the sender: whether hidden rows may go to that node
 
 
 OPERATION_OF = {
@@ -37,6 +38,7 @@ OPERATION_OF = {
 
 
 CLOUD = "computation.gpt/cloud"
+SEGMENT = "computation.gpt/segment/"  # calls of these names carry hidden rows
 
 
 def operations_on(name: str, op: Op) -> tuple[Operation, ...]:
@@ -46,8 +48,14 @@ def operations_on(name: str, op: Op) -> tuple[Operation, ...]:
     return (asked, Operation.ESCALATE) if name == CLOUD else (asked,)
 
 
+def carries_states(name: str) -> bool:
+    """Whether calls of ``name`` carry what a model made of a text, such as hidden rows."""
+    return name.startswith(SEGMENT)
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line of policy. Empty ``groups`` and ``nodes`` mean everybody; ``ops`` all of them."""
+    """One line of policy. Empty ``groups`` and ``nodes`` mean everybody; ``ops`` all of
+    them, but a rule that allows ``states`` has to name it."""
 
     allow: bool
     names: str
@@ -63,6 +71,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Why this rule does not speak of the case; empty when it does."""
         if self.ops and operation not in self.ops:
             return f"it does not speak of {operation}"
+        if operation is Operation.STATES and self.allow and not self.ops:
+            return "it does not name states"
         if self.groups or self.nodes:
             named = member.name in self.nodes
             grouped = not set(self.groups).isdisjoint(member.groups)
@@ -121,6 +131,8 @@ class Policy:
         rule = self.first(member, name, operation)
         if rule is not None:
             return Decision(rule.allow, rule.sentence())
+        if operation is Operation.STATES:
+            return Decision(False, "hidden rows go only where a rule with states allows it")
         if name.startswith("data.gpt/"):
             return Decision(False, "data.gpt is denied where no rule allows it")
         return Decision(True, "members may use computation.gpt and knowledge.gpt")
@@ -141,7 +153,7 @@ class Policy:
     def require(self, member: Member, name: str, operation: Operation, *, own: bool) -> None:
         """Raises :class:`AccessDenied` with the rule that decided."""
         # The common case, without the words that explain it.
-        if not own and operation is not Operation.PUBLISH:
+        if not own and operation not in {Operation.PUBLISH, Operation.STATES}:
             rule = self.first(member, name, operation) if self.rules else None
             if rule.allow if rule is not None else not name.startswith("data.gpt/"):
                 return

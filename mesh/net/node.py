@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 import msgspec
 import zmq
 
-from mesh.core.access import Policy
+from mesh.core.access import Policy, carries_states
 from mesh.core.admission import AdmissionDoor
 from mesh.core.announcing import Vitals
 from mesh.core.clock import Now
@@ -299,6 +299,14 @@ class MeshNode:
             return Load()
         return Load(status.inflight, status.queued, status.slots, status.tokens_per_s)
 
+    def load_seen_at(self, node: bytes) -> float:
+        """Monotonic seconds at which that load was told; ``-inf`` where nothing is known."""
+        if node == self.me.node:
+            return self.now().mono
+        seen, entry = self._loads.get(node), self.core.store.get(node)
+        gossiped = entry.status.arrived if entry and entry.status else float("-inf")
+        return max(seen[1], gossiped) if seen is not None else gossiped
+
     async def fresh_loads(self, nodes: Iterable[bytes], timeout_s: float) -> dict[bytes, Load]:
         """Ask a handful of nodes for their load now; those that answer in time, with it.
 
@@ -324,6 +332,8 @@ class MeshNode:
             header = with_warrant(header, self.core.identity, self.now().wall)
         if node == self.me.node:
             return self.serving.call_here(name, body, header, op)
+        if carries_states(name):
+            self.serving.check_states(node, name)
         return self.calls.call(node, name, op, body, header)
 
     def _load_seen(self, event: LoadSeen) -> None:

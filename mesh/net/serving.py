@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from mesh.core.access import Policy, check_reach, operations_on
+from mesh.core.access import Operation, Policy, check_reach, operations_on
 from mesh.core.clock import Now
 from mesh.core.delegation import check_origin
 from mesh.core.errors import AccessDenied, DeadlineExceeded, NoSuchName, Rejected, WireError
@@ -61,6 +61,13 @@ class Serving:
         if service is None:
             raise NoSuchName(f"{core.identity.member.name} does not offer {name}")
         return sender, service
+
+    def check_states(self, node: bytes, name: str) -> None:
+        """Whether this node's hidden rows may go to ``node``; raises :class:`AccessDenied`."""
+        recipient = self._core().member(node)
+        if recipient is None:
+            raise AccessDenied("hidden rows go to members only")
+        self.policy.require(recipient, name, Operation.STATES, own=False)
 
     async def call_here(
         self, name: str, body: bytes, header: CallHeader, op: Op

@@ -25,6 +25,7 @@ class OpName(enum.StrEnum):
     SUBSCRIBE = "subscribe"
     DELEGATE = "delegate"
     ESCALATE = "escalate"
+    STATES = "states"
 
 
 @access_app.command(

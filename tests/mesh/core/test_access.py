@@ -88,3 +88,32 @@ def test_a_task_that_may_not_leave_its_node_or_group_is_refused_elsewhere() -> N
         check_reach(call(Reach.GROUP, "body"), CAMERA, own=False)
     with pytest.raises(AccessDenied, match="may not leave its group"):
         check_reach(call(Reach.GROUP), CAMERA, own=False)
+
+
+SEGMENT = "computation.gpt/segment/tiny/0-4"
+
+
+@pytest.mark.parametrize(
+    ("rules", "allowed"),
+    [
+        ([], False),
+        ([Rule(allow=True, names="computation.gpt/**")], False),
+        ([Rule(allow=True, names="computation.gpt/**", ops=(Operation.QUERY,))], False),
+        ([Rule(allow=True, names="computation.gpt/segment/**", ops=(Operation.STATES,))], True),
+        (
+            [
+                Rule(allow=False, names="computation.gpt/**", nodes=("watch",)),
+                Rule(allow=True, names="computation.gpt/**", ops=(Operation.STATES,)),
+            ],
+            False,
+        ),
+    ],
+)
+def test_hidden_rows_go_only_where_a_rule_names_them(rules: list[Rule], allowed: bool) -> None:
+    policy = Policy(rules)
+    assert policy.decide(WATCH, SEGMENT, Operation.STATES, own=False).allowed is allowed
+    if allowed:
+        policy.require(WATCH, SEGMENT, Operation.STATES, own=False)
+        return
+    with pytest.raises(AccessDenied, match="states"):
+        policy.require(WATCH, SEGMENT, Operation.STATES, own=False)

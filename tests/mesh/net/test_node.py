@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import zmq
 
-from mesh.core.access import Policy, Rule
+from mesh.core.access import Operation, Policy, Rule
 from mesh.core.effects import Send
 from mesh.core.errors import (
     AccessDenied,
@@ -283,5 +283,25 @@ def test_a_restarted_node_knows_the_mesh_before_it_hears_it(tmp_path: Path) -> N
                 lambda: offline.core.membership.state(host.me.node).name == "ALIVE",
                 "it finds the host again",
             )
+
+    asyncio.run(scenario())
+
+
+def test_hidden_rows_leave_only_for_a_node_that_a_rule_names(tmp_path: Path) -> None:
+    segment = "computation.gpt/segment/tiny/0-4"
+
+    async def scenario() -> None:
+        async with fabric(tmp_path) as mesh:
+            echo = Echo()
+            host, guest = await pair(mesh, echo)
+            with pytest.raises(AccessDenied, match="hidden rows"):
+                await collect(guest, host, name=segment)
+            rule = Rule(
+                allow=True, names="computation.gpt/**", nodes=("host",), ops=(Operation.STATES,)
+            )
+            guest.policy = Policy([rule])
+            with pytest.raises(NoSuchName):  # it was asked; it does not offer the name
+                await collect(guest, host, name=segment)
+            assert not echo.calls
 
     asyncio.run(scenario())
