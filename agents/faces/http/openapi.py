@@ -56,9 +56,7 @@ def document() -> bytes:
     for path, name, asked, answered, piece, text in _POSTS:
         content: dict[str, Any] = {"application/json": {"schema": by_kind[answered]}}
         if piece is not None:
-            content["text/event-stream"] = {
-                "schema": {"type": "string", "description": f"Events: {_name(by_kind[piece])}"}
-            }
+            content["text/event-stream"] = {"schema": _events(by_kind[piece])}
         paths[path] = {
             "post": {
                 "operationId": name,
@@ -129,5 +127,11 @@ def _errors(by_kind: dict[Any, Any], statuses: tuple[str, ...]) -> dict[str, Any
     return {status: {"description": ERRORS[status], "content": content} for status in statuses}
 
 
-def _name(ref: dict[str, Any]) -> str:
-    return str(ref.get("$ref", "")).rpartition("/")[2]
+def _events(piece: dict[str, Any]) -> dict[str, Any]:
+    """A stream, event by event; all but a last ``[DONE]`` hold a piece as JSON."""
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": piece}
+    return {
+        "type": "object",
+        "properties": {"data": data, "event": {"type": "string"}},
+        "required": ["data"],
+    }
