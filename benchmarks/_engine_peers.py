@@ -46,7 +46,7 @@ class Peer:
         # As the chat template of the synthetic models renders it, so that both sides read the same.
         prompt = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
         body: dict[str, Any] = {"prompt": prompt, "stream": True, "temperature": 0.0}
-        if self.name == "xllamacpp":
+        if self.name != "llama_cpp.server":
             body |= {"n_predict": tokens, "ignore_eos": True}
             path = "/completion"
         else:
@@ -97,11 +97,37 @@ async def xllamacpp(path: Path, *, threads: int, context: int, slots: int, safe:
     return peer
 
 
-async def llama_cpp_server(path: Path, *, threads: int, context: int, safe: bool) -> Peer:
-    """The server of llama-cpp-python."""
+async def llama_server(
+    binary: Path, path: Path, *, threads: int, context: int, slots: int, safe: bool
+) -> Peer:
+    """A llama-server that somebody built, with the settings that the wheel's is given."""
+    port = _free_port()
+    command = [str(binary), "--model", str(path), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--ctx-size", str(context), "--parallel", str(slots), "--kv-unified", "--no-ui"]
+    command += ["--threads", str(threads), "--threads-batch", str(threads), "--log-disable"]
+    command += ["--no-repack"] if safe else []
+    process = subprocess.Popen(  # noqa: ASYNC220 - as above
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    peer = Peer("llama-server", f"http://127.0.0.1:{port}", process)
+    await _answering(peer)
+    return peer
+
+
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port: int = free.getsockname()[1]
+        return port
+
+
+async def llama_cpp_server(path: Path, *, threads: int, context: int, safe: bool) -> Peer:
+    """The server of llama-cpp-python."""
+    port = _free_port()
     command = [sys.executable, "-m", "llama_cpp.server", "--model", str(path)]
     command += ["--n_ctx", str(context), "--n_threads", str(threads), "--port", str(port)]
     command += ["--n_threads_batch", str(threads), "--verbose", "false"]
@@ -136,8 +162,8 @@ async def _answering(peer: Peer) -> None:
     raise RuntimeError(f"{peer.name} did not answer within {START_S:.0f} s")
 
 
-def builds() -> dict[str, str]:
-    """What each side's native code was compiled for."""
+def builds(server: Path | None = None) -> dict[str, str]:
+    """What each side's native code was compiled for, or by."""
 
     import llama_cpp.llama_cpp as lib
 
@@ -148,4 +174,9 @@ def builds() -> dict[str, str]:
         found["xllamacpp"] = str(xllamacpp.get_system_info()).strip()
     except ImportError:
         pass
+    if server is not None:
+        told = subprocess.run(
+            [str(server), "--version"], capture_output=True, text=True, timeout=30, check=False
+        )
+        found["llama-server"] = " ".join((told.stdout + told.stderr).split())
     return found
