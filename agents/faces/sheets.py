@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from agents.views import AnswerView, EndpointView, NameView, PeerView, StepView
+from agents.views import AnswerView, CloudView, EndpointView, NameView, PeerView, StepView
 from mesh.core.errors import GossamerError
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def summary(answer: AnswerView) -> str:
     where = ", ".join(answer.nodes) or "no node"
     line = f"{count} step{'' if count == 1 else 's'} on {where} in {answer.elapsed_s:.2f} s"
     if answer.cost:
-        line += f", cost {answer.cost:.4f}"
+        line += f", the cloud cost {answer.cost:.6f}"
     if answer.degraded:
         missing = "; ".join(answer.missing)
         line += f"; degraded{f': {missing}' if missing else ''}"
@@ -190,7 +190,17 @@ def route_line(step: StepView) -> str:
     else:
         end = f"{step.status}{f': {step.error}' if step.error else ''}"
     retried = f" (after {', '.join(step.attempts[:-1])})" if len(step.attempts) > 1 else ""
-    return printable(f"{step.name} on {step.node or 'no node'}{retried}, {end}")
+    paid = f"; {paid_line(step.cloud)}" if step.cloud is not None else ""
+    return printable(f"{step.name} on {step.node or 'no node'}{retried}, {end}{paid}")
+
+
+def paid_line(cloud: CloudView) -> str:
+    """Who outside the mesh answered, for how much, and why it was asked."""
+    about = "at most " if cloud.estimated else ""
+    return (
+        f"{cloud.provider} {cloud.model}, {cloud.prompt_tokens} + {cloud.completion_tokens} tokens,"
+        f" {about}{cloud.cost:.6f} {cloud.currency}: {cloud.why}"
+    )
 
 
 def error_line(error: GossamerError) -> str:

@@ -32,7 +32,7 @@ from agents.telemetry.logs import current_trace
 from agents.trace import TRACE_BYTES
 from agents.views import EndpointView, NameView, PeerView, StepView
 from capabilities.messages import Delta, Done, Generate, Message, Sample, decode, encode
-from mesh.core.errors import NoSuchName, WireError
+from mesh.core.errors import ConfigError, NoSuchName, WireError
 from mesh.core.events import PeerState
 from mesh.core.identity import show_id
 from mesh.core.names import matches, parse_address
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from agents.agent import Agent
 
 RESOLVE_TIMEOUT_S = 60.0  # of the task that a bare resolution stands for; nothing waits for it
+BUDGET_DAYS, MAX_BUDGET_DAYS = 7, 40
 MAX_QUESTION_CHARS = 16 * 1024
 MAX_SEED = 2**32 - 1  # of llama.cpp's samplers
 
@@ -63,6 +64,7 @@ class Verbs:
             "stop": unary(self._stop),
             "call": self._call,
             "ask": self._ask,
+            "budget": unary(self._budget),
             **SecurityVerbs(self._agent).handlers(),
             **GenerateVerbs(self._agent).handlers(),
             **WatchVerbs(self._agent, self).handlers(),
@@ -175,6 +177,20 @@ class Verbs:
             "endpoints": [msgspec.to_builtins(self._endpoint(offer)) for offer in offers],
             "decision": f"{len(offers)} by priority, weighted chance, then load",
         }
+
+    async def _budget(self, args: dict[str, Any]) -> dict[str, Any]:
+        desk = self._agent.cloud
+        if desk is None:
+            raise ConfigError(
+                "this agent has no cloud, so there is no budget",
+                hint="add a [[cloud.provider]] to its configuration, see docs/cloud.md",
+            )
+        from agents.budget.view import view
+
+        days = int(number_of(args, "days", BUDGET_DAYS, low=1, high=MAX_BUDGET_DAYS))
+        currency = desk.section.currency
+        found = await desk.purse.use(lambda store: view(store, days=days, currency=currency))
+        return {**msgspec.to_builtins(found), "cloud": desk.status()}
 
     async def _stop(self, args: dict[str, Any]) -> dict[str, Any]:
         self._agent.stop_requested.set()

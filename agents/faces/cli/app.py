@@ -13,6 +13,7 @@ import typer
 from agents.faces.cli import admission
 from agents.faces.cli.access import access_app
 from agents.faces.cli.audit import register as register_audit
+from agents.faces.cli.budget import register as register_budget
 from agents.faces.cli.common import (
     EXIT_FAILED,
     AsJson,
@@ -23,6 +24,7 @@ from agents.faces.cli.common import (
     guarded,
     with_agent,
 )
+from agents.faces.cli.escalation import register as register_escalation
 from agents.faces.cli.meshes import mesh_app
 from agents.faces.cli.models import register as register_models
 from agents.faces.cli.simulate import register as register_simulate
@@ -46,6 +48,8 @@ app.add_typer(mesh_app, name="mesh")
 app.add_typer(access_app, name="access")
 admission.register(app)
 register_audit(app)
+register_budget(app)
+register_escalation(app)
 register_simulate(app)
 register_sums(app)
 register_models(app)
@@ -111,6 +115,7 @@ def up(
     epilog=_example(
         'gossamer ask "What is 48 * 27?"',
         'gossamer ask "What is a mesh?" --reach node --json',
+        'gossamer ask "Plan a week in Rome." --allow-cloud',
         "gossamer ask  (without a question, on a terminal, it opens a prompt)",
     )
 )
@@ -121,11 +126,19 @@ def ask(
     reach: Annotated[
         ReachName, typer.Option("--reach", help="How far the question may travel.")
     ] = ReachName.MESH,
+    allow_cloud: Annotated[
+        bool,
+        typer.Option("--allow-cloud", help="Where the mesh cannot, ask the cloud (--reach cloud)."),
+    ] = False,
     timeout: Timeout = ASK_TIMEOUT_S,
     state: State = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask the mesh; the right expert answers, and its route is shown."""
+    if allow_cloud:
+        if reach not in {ReachName.MESH, ReachName.CLOUD}:
+            raise typer.BadParameter(f"--allow-cloud does not go with --reach {reach.value}")
+        reach = ReachName.CLOUD
     with guarded(as_json):
         if question is None and not sys.stdin.isatty():
             question = sys.stdin.read()
