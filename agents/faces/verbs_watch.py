@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -172,6 +173,7 @@ class WatchVerbs:
             "bytes": {"in": node.transport.bytes_in, "out": node.transport.bytes_out},
             "load": msgspec.structs.asdict(agent.load()),
             "peers": peers,
+            "tasks": len(asyncio.all_tasks()),
             "uptime_s": time.monotonic() - agent.started_at,
         }
 

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from agents.faces.client import ControlClient
 from mesh.core.errors import GossamerError
 from mesh.net.statedir import create_authority, create_identity
@@ -36,6 +38,12 @@ class Served:
                 return await client.fetch(verb, args)
 
         return asyncio.run(run())
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """The agent, its HTTP process and the workers of its models."""
+        agent = psutil.Process(self.process.pid)
+        return [agent, *agent.children(recursive=True)]
 
     def busy(self) -> int:
         """Slots at work and requests that wait, over all models."""

@@ -70,6 +70,9 @@ class HttpMetrics:
             "gossamer_http_refusals", "Requests refused.", ["reason"], registry=self.registry
         )
         self.streams = Gauge("gossamer_http_streams", "Streams open now.", registry=self.registry)
+        self.tasks = Gauge(
+            "gossamer_http_tasks", "Tasks of the HTTP process's event loop.", registry=self.registry
+        )
 
     def over(self, route: str, method: str, status: int, elapsed_s: float) -> None:
         """A request is over; status 0: its client left before there was one."""
@@ -125,6 +128,7 @@ class _AgentFigures(Collector):
             ("tokens_per_s", "Tokens a second of one stream, as measured."),
         ):
             yield _gauge(f"gossamer_{key}", text, float(load.get(key, 0)))
+        yield _gauge("gossamer_tasks", "Tasks of the agent's event loop.", float(agent["tasks"]))
         yield _gauge("gossamer_uptime_seconds", "Since the start.", float(agent["uptime_s"]))
         moved = CounterMetricFamily(
             "gossamer_network_bytes", "Bytes over the mesh's links.", labels=["direction"]

@@ -10,6 +10,7 @@ import msgspec
 from agents.faces.control import version
 from agents.faces.http import responses_schema, schema
 
+DONE = "[DONE]"
 REF = "#/components/schemas/{name}"
 ERRORS = {
     "400": "The request cannot be served as it stands; `param` names the field.",
@@ -56,7 +57,9 @@ def document() -> bytes:
     for path, name, asked, answered, piece, text in _POSTS:
         content: dict[str, Any] = {"application/json": {"schema": by_kind[answered]}}
         if piece is not None:
-            content["text/event-stream"] = {"schema": _events(by_kind[piece])}
+            content["text/event-stream"] = {
+                "schema": _events(by_kind[piece], by_kind[schema.ErrorBody])
+            }
         paths[path] = {
             "post": {
                 "operationId": name,
@@ -127,9 +130,16 @@ def _errors(by_kind: dict[Any, Any], statuses: tuple[str, ...]) -> dict[str, Any
     return {status: {"description": ERRORS[status], "content": content} for status in statuses}
 
 
-def _events(piece: dict[str, Any]) -> dict[str, Any]:
-    """A stream, event by event; all but a last ``[DONE]`` hold a piece as JSON."""
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": piece}
+def _events(piece: dict[str, Any], error: dict[str, Any]) -> dict[str, Any]:
+    """A stream, event by event: pieces, an error where one came up late, ``[DONE]``."""
+    as_json = {"type": "string", "contentMediaType": "application/json"}
+    data = {
+        "anyOf": [
+            {"const": DONE},
+            {**as_json, "contentSchema": piece},
+            {**as_json, "contentSchema": error},
+        ]
+    }
     return {
         "type": "object",
         "properties": {"data": data, "event": {"type": "string"}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import asyncio
 import base64
 import sys
 
@@ -101,6 +102,7 @@ async def health(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Prometheus text."""
     server = Server.of(request)
+    server.metrics.tasks.set(len(asyncio.all_tasks()))
     try:
         figures = await server.agent.metrics()
     except GossamerError:
