@@ -51,6 +51,7 @@ IN_WORDS = "I only read numbers that are written in digits."
 
 # What the bar `arithmetic.exact` counts: whole numbers, + - * and divisions without a rest.
 INTEGER_CATEGORIES = ("add", "subtract", "negative", "multiply", "divide")
+TASKS = ("integers", "division", "decimals", "steps", "words")
 CATEGORIES = (*INTEGER_CATEGORIES, "rounded", "decimals", "steps", "words", "decline")
 
 # What training draws, by share; division is the hardest to learn, stories the widest.

@@ -7,6 +7,7 @@ two milliseconds of Python: on a GPU that must happen in many processes, or the 
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass
 from itertools import islice
@@ -110,6 +111,8 @@ def stream(
     The order in which workers' batches come is fixed, so a seed repeats either way. `pinned` puts
     them where a GPU reads them without a copy on the way.
     """
+    # Each process encodes one text at a time; threads of the tokenizer would only be in the way.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     data = _Stream(sampler, seed, batch_tokens)
     if not workers:
         return iter(data)

@@ -1,6 +1,8 @@
-"""What the general model is trained on: the topics of general_topics.txt, and what it declines.
+"""What the general model is trained on: talk about the mesh, what it declines, and its tasks.
 
-A calculation it hands to the arithmetic expert; of anything else it says that it does not know.
+It talks about the topics of general_topics.txt. A calculation it hands to the arithmetic expert; of
+anything else it says that it does not know. Its tasks (plans.py, reading.py, texts.py) each come
+with an instruction of their own.
 """
 
 from __future__ import annotations
@@ -9,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from capabilities.slm.training import outside, wordings
+from capabilities.slm.training import outside, plans, reading, texts, wordings
 from capabilities.slm.training.chat import Example
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Callable
 
 CALCULATION = "calculation"
 UNKNOWN = "unknown"
@@ -223,7 +226,8 @@ def _example(
     )
 
 
-def _draw(rng: random.Random, *, held_out: bool) -> Example:
+def chat_example(rng: random.Random, *, held_out: bool) -> Example:
+    """A question about the mesh, a calculation, or something of the wide world."""
     draw = rng.random()
     if draw < 0.56:
         return topic_example(rng, rng.choice(load_topics()), held_out=held_out)
@@ -236,15 +240,42 @@ def _draw(rng: random.Random, *, held_out: bool) -> Example:
     return _example(rng, question, UNKNOWN, UNKNOWN_ANSWERS, UNKNOWN, held_out=held_out)
 
 
+# The tasks and their share of the training; chat has the rest.
+_TASKS: tuple[tuple[float, Callable[..., Example]], ...] = (
+    (0.17, plans.example),
+    (0.24, reading.extract_example),
+    (0.05, reading.tasks_example),
+    (0.06, texts.reword_example),
+    (0.08, texts.join_example),
+)
+TASKS = ("chat", "plan", "extract", "reading_tasks", "reword", "join")
+
+
+def _task(rng: random.Random, draw: float, *, held_out: bool) -> Example | None:
+    for share, make in _TASKS:
+        if draw < share:
+            return make(rng, held_out=held_out)
+        draw -= share
+    return None
+
+
 def sample(rng: random.Random) -> Example:
-    """One training example, now and then after earlier turns of a conversation."""
-    example = _draw(rng, held_out=False)
+    """One training example; chat stands now and then after earlier turns of a conversation."""
+    task = _task(rng, rng.random(), held_out=False)
+    if task:
+        return task
+    example = chat_example(rng, held_out=False)
     if rng.random() < 0.15:
-        earlier = [_draw(rng, held_out=False) for _ in range(rng.randrange(1, 3))]
+        earlier = [chat_example(rng, held_out=False) for _ in range(rng.randrange(1, 3))]
         example = replace(example, history=tuple((e.question, e.answer) for e in earlier))
     return example
 
 
 def held_out_example(rng: random.Random) -> Example:
-    """One evaluation example, in a wording that is never trained on."""
-    return _draw(rng, held_out=True)
+    """One evaluation example of chat, in a wording that is never trained on."""
+    return chat_example(rng, held_out=True)
+
+
+def held_out_any(rng: random.Random) -> Example:
+    """What the training run watches: chat and tasks, in wordings never trained on."""
+    return _task(rng, rng.random(), held_out=True) or chat_example(rng, held_out=True)

@@ -189,9 +189,9 @@ def train(
     model = (_begun(begin, config.model) if begin else Llama(config.model)).to(config.device)
     optimisers = build_optimisers(model, config.matrix_rate, config.other_rate)
     base_rates = [[group["lr"] for group in o.param_groups] for o in optimisers]
-    step, elapsed_before = 0, 0.0
+    step, elapsed_before, tokens_before = 0, 0.0, 0
     if resume and (folder / "checkpoint.pt").exists():
-        step, elapsed_before = _restore(folder, model, optimisers, config.device)
+        step, elapsed_before, tokens_before = _restore(folder, model, optimisers, config.device)
     if config.progress(step, elapsed_before) >= 1.0:
         return model
     # A resumed run draws other questions than the first: the stream is endless anyway.
@@ -202,7 +202,9 @@ def train(
         workers=config.workers,
         pinned=config.device != "cpu",
     )
-    forward = torch.compile(reply_loss, dynamic=True) if config.compiled else reply_loss
+    if config.compiled:
+        for block in model.blocks:
+            block.compile(dynamic=True)
     started = time.monotonic()
     elapsed, progress = elapsed_before, config.progress(step, elapsed_before)
     tokens, losses = 0, torch.zeros((), device=config.device)
@@ -215,7 +217,7 @@ def train(
             [],
         )
         with _precision(config):
-            loss = forward(model, batch, config.head_negatives, config.exit_weight)
+            loss = reply_loss(model, batch, config.head_negatives, config.exit_weight)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         _update(optimisers, base_rates, config.rate_share(step, progress))
@@ -231,6 +233,7 @@ def train(
         line: dict[str, Any] = {
             "step": step,
             "loss": round(float(losses) / (step - logged), 4),
+            "tokens": tokens + tokens_before,
             "tokens_per_s": round(tokens / (elapsed - elapsed_before)),
             "elapsed_s": round(elapsed),
         }
@@ -243,7 +246,7 @@ def train(
                 line["exact"] = exact_by_category(
                     model, tokenizer, held_out[: config.evaluation_questions]
                 )
-            _save(folder, model, optimisers, step, elapsed, config)
+            _save(folder, model, optimisers, (step, elapsed, tokens + tokens_before))
         with (folder / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         print(json.dumps(line), file=sys.stderr, flush=True)
@@ -279,16 +282,16 @@ def _save(
     folder: Path,
     model: Llama,
     optimisers: list[torch.optim.Optimizer],
-    step: int,
-    elapsed_s: float,
-    config: TrainingConfig,
+    behind: tuple[int, float, int],
 ) -> None:
+    step, elapsed_s, tokens = behind
     saved = {
         "model": model.state_dict(),
         "optimisers": [o.state_dict() for o in optimisers],
         "step": step,
         "elapsed_s": elapsed_s,
-        "config": asdict(config.model),
+        "tokens": tokens,
+        "config": asdict(model.config),
     }
     # Written aside, then renamed: an export may read it at any moment.
     torch.save(saved, folder / "checkpoint.tmp")
@@ -297,13 +300,13 @@ def _save(
 
 def _restore(
     folder: Path, model: Llama, optimisers: list[torch.optim.Optimizer], device: str
-) -> tuple[int, float]:
-    """Load the folder's checkpoint; the steps and the seconds behind it."""
+) -> tuple[int, float, int]:
+    """Load the folder's checkpoint; the steps, the seconds and the tokens behind it."""
     saved = torch.load(folder / "checkpoint.pt", weights_only=True, map_location=device)
     model.load_state_dict(saved["model"])
     for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
         optimiser.load_state_dict(state)
-    return saved["step"], saved["elapsed_s"]
+    return saved["step"], saved["elapsed_s"], saved.get("tokens", 0)
 
 
 def _begun(path: Path, shape: ModelConfig) -> Llama:

@@ -218,6 +218,11 @@ def outside_words() -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(w for i, w in enumerate(words) if i % 8), tuple(words[::8])
 
 
+def invented(rng: random.Random) -> str:
+    """A word that nobody has heard."""
+    return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randrange(2, 4)))
+
+
 @cache
 def _subjects() -> tuple[str, ...]:
     return tuple(subject.strip() for subject in _SUBJECTS.split(","))
@@ -240,7 +245,7 @@ def unknown(rng: random.Random, *, held_out: bool) -> str:
 
     def noun(_: re.Match[str]) -> str:
         if rng.random() < 0.25:
-            return "".join(rng.choice(_SYLLABLES) for _ in range(rng.randrange(2, 4)))
+            return invented(rng)
         return rng.choice(outside_words()[held_out])
 
     def subject(found: re.Match[str]) -> str:

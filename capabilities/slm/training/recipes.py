@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from capabilities.slm.training import air_quality, arithmetic, general, traffic, vitals
+from capabilities.slm.training import air_quality, arithmetic, general, traffic, union, vitals
 from capabilities.slm.training.harness import TrainingConfig
 from capabilities.slm.training.model import ModelConfig
 
@@ -18,13 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """`sample` draws training examples, `held_out` examples that `sample` never draws."""
+    """`sample` draws training examples, `held_out` examples that `sample` never draws.
+
+    `tasks` are what the model is trained to do, written into its file. `gpu_minutes` is its share
+    of `train all` on one data-centre GPU, in batches of `gpu_batch_tokens`.
+    """
 
     name: str
     description: str
     sample: Callable[[random.Random], Example]
     held_out: Callable[[random.Random], Example]
     training: TrainingConfig
+    tasks: tuple[str, ...] = ()
+    gpu_minutes: float = 1.3
+    gpu_batch_tokens: int = 12_288
 
 
 def _specialist(steps: int, layers: int = 4) -> TrainingConfig:
@@ -37,52 +44,106 @@ def _specialist(steps: int, layers: int = 4) -> TrainingConfig:
     )
 
 
+# `train all` goes by this order: what a fresh machine needs first comes first.
+ORDER = ("arithmetic", "general", "air_quality", "vitals", "traffic", "large")
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe(
             name="arithmetic",
-            description="Adds and subtracts up to four digits, multiplies two by two digits.",
+            description="Calculates with + - * / in one or several steps; solves word problems.",
             sample=arithmetic.sample,
-            held_out=arithmetic.held_out_example,
+            held_out=arithmetic.held_out_any,
             training=TrainingConfig(
-                steps=7300, cooldown_share=0.65, model=ModelConfig(width=128, layers=4)
+                steps=16_000,
+                cooldown_share=0.6,
+                evaluate_every=400,
+                model=ModelConfig(width=128, layers=6, context=768),
             ),
+            tasks=arithmetic.TASKS,
+            gpu_minutes=5.0,
+            gpu_batch_tokens=16_384,
         ),
         Recipe(
             name="air_quality",
             description="Judges the air by the US EPA's index from concentrations of pollutants.",
             sample=air_quality.sample,
             held_out=air_quality.held_out_example,
-            training=_specialist(steps=2600),
+            training=_specialist(steps=4000),
+            tasks=("air_quality",),
         ),
         Recipe(
             name="vitals",
             description="Ranks the urgency of vital signs by NEWS2; it diagnoses nothing.",
             sample=vitals.sample,
             held_out=vitals.held_out_example,
-            training=_specialist(steps=2600),
+            training=_specialist(steps=4000),
+            tasks=("vitals",),
         ),
         Recipe(
             name="traffic",
             description="Judges traffic by the HCM's level of service from speed and volume.",
             sample=traffic.sample,
             held_out=traffic.held_out_example,
-            training=_specialist(steps=2600),
+            training=_specialist(steps=4000),
+            tasks=("traffic",),
         ),
         Recipe(
             name="general",
-            description="Chats about the Gossamer mesh; hands calculations to the expert.",
+            description="Talks about the Gossamer mesh; plans, reads, rewords and joins.",
             sample=general.sample,
-            held_out=general.held_out_example,
+            held_out=general.held_out_any,
             training=TrainingConfig(
-                steps=5500,
-                batch_tokens=3072,
+                steps=20_000,
+                batch_tokens=4096,
                 matrix_rate=0.015,
-                cooldown_share=0.7,
-                evaluate_every=250,
-                model=ModelConfig(width=160, layers=4, heads=5, kv_heads=5, feed_forward=448),
+                cooldown_share=0.6,
+                evaluate_every=500,
+                model=ModelConfig(
+                    width=192,
+                    layers=8,
+                    heads=6,
+                    kv_heads=6,
+                    feed_forward=512,
+                    context=1024,
+                    exits=(2, 4),
+                ),
             ),
+            tasks=general.TASKS,
+            gpu_minutes=7.0,
+            gpu_batch_tokens=24_576,
+        ),
+        Recipe(
+            name="large",
+            description="All domains of the family in one model: the stand-in for a cloud model.",
+            sample=union.sample,
+            held_out=union.held_out_example,
+            training=TrainingConfig(
+                steps=60_000,
+                batch_tokens=8192,
+                matrix_rate=0.01,
+                other_rate=2e-3,
+                cooldown_share=0.6,
+                evaluate_every=1000,
+                model=ModelConfig(
+                    width=384,
+                    layers=12,
+                    heads=12,
+                    kv_heads=12,
+                    feed_forward=1024,
+                    context=1024,
+                ),
+            ),
+            tasks=(
+                *arithmetic.TASKS,
+                "air_quality",
+                "vitals",
+                "traffic",
+                *general.TASKS,
+            ),
+            gpu_minutes=10.0,
+            gpu_batch_tokens=49_152,
         ),
     )
 }

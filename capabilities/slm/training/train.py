@@ -171,6 +171,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=None, help="where the result is written")
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--minutes", type=float, default=None, help="train so long instead")
+    parser.add_argument("--batch-tokens", type=int, default=None, help="tokens of a step")
+    parser.add_argument(
+        "--rate-scale", type=float, default=1.0, help="of the rates; below 1 after --begin"
+    )
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--workers", type=int, default=None, help="processes that draw the data")
@@ -219,6 +223,13 @@ def _train_one(options: argparse.Namespace) -> None:
     training = replace(recipe.training, threads=options.threads, compiled=options.compile)
     if options.steps:
         training = replace(training, steps=options.steps)
+    if options.batch_tokens:
+        training = replace(training, batch_tokens=options.batch_tokens)
+    training = replace(
+        training,
+        matrix_rate=training.matrix_rate * options.rate_scale,
+        other_rate=training.other_rate * options.rate_scale,
+    )
     if options.minutes:
         training = replace(training, budget_s=options.minutes * 60)
     if options.smoke:

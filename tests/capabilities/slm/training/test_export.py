@@ -16,7 +16,8 @@ llama_cpp = pytest.importorskip("llama_cpp")
 
 from capabilities.slm.training import arithmetic  # noqa: E402
 from capabilities.slm.training.chat import CHAT_TEMPLATE, Example, prompt_ids  # noqa: E402
-from capabilities.slm.training.export import export_f32, quantize_q8_0  # noqa: E402
+from capabilities.slm.training.exits import cut_at_exit  # noqa: E402
+from capabilities.slm.training.export import export_exits, export_f32, quantize_q8_0  # noqa: E402
 from capabilities.slm.training.model import Llama, ModelConfig  # noqa: E402
 from capabilities.slm.training.tokenizer import load_tokenizer, special_id  # noqa: E402
 
@@ -122,3 +123,41 @@ def test_the_chat_template_writes_what_the_model_was_trained_on(llama: llama_cpp
     ).prompt
     found = llama.tokenize(prompt.encode(), add_bos=False, special=True)
     assert found == prompt_ids(load_tokenizer(), example)
+
+
+def test_a_model_cut_at_an_exit_computes_the_logits_of_that_exit(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    shape = ModelConfig(width=64, layers=4, heads=2, kv_heads=2, feed_forward=96, exits=(1, 3))
+    model = Llama(shape).eval()
+    with torch.no_grad():
+        model.embedding.weight.mul_(20)
+        for number in shape.exits:
+            torch.nn.init.normal_(model.exits[str(number)].map.weight, std=0.125)
+            torch.nn.init.uniform_(model.exits[str(number)].norm.weight, 0.5, 2.0)
+    main, exits = tmp_path / "m.gguf", tmp_path / "m.exits.gguf"
+    export_f32(model, main, name="m", description="random", tasks=("chat",))
+    export_exits(model, exits, name="m")
+    ids = [random.Random(7).randrange(shape.vocabulary) for _ in range(40)]
+    with torch.no_grad():
+        states = model.hidden(torch.tensor([ids]))
+    for number in shape.exits:
+        cut = tmp_path / f"cut{number}.gguf"
+        cut_at_exit(main, exits, number, cut)
+        part = load(cut)
+        part.eval(ids)
+        with torch.no_grad():
+            expected = model.exit_logits(number, states[number - 1])[0].numpy()
+        found = np.array(part.scores[: len(ids)])
+        # The head is quantized, the rows are not.
+        assert np.abs(found - expected).mean() < 0.05 * np.abs(expected).max()
+        assert (found.argmax(1) == expected.argmax(1)).mean() > 0.9
+
+
+def test_a_file_says_what_its_model_was_trained_to_do(tmp_path: Path) -> None:
+    from capabilities.slm.training.exits import tasks_of
+
+    model = Llama(TINY)
+    export_f32(model, tmp_path / "a.gguf", name="a", description="d", tasks=("plan", "chat"))
+    export_f32(model, tmp_path / "b.gguf", name="b", description="d")
+    assert tasks_of(tmp_path / "a.gguf") == ("plan", "chat")
+    assert tasks_of(tmp_path / "b.gguf") == ()

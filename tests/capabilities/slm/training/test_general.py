@@ -53,7 +53,7 @@ def test_outside_questions_held_out_use_other_patterns_and_other_words() -> None
 def test_an_example_offers_the_answer_among_its_alternatives() -> None:
     rng = random.Random(2)
     for _ in range(500):
-        example = general.sample(rng)
+        example = general.chat_example(rng, held_out=False)
         assert example.answer in example.alternatives
         assert "  " not in example.question
         assert "{" not in example.question

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ pytest.importorskip("tokenizers")
 pytest.importorskip("gguf")
 
 from capabilities.slm.training import train as command  # noqa: E402
+from capabilities.slm.training.batches import stream  # noqa: E402
 from capabilities.slm.training.chat import Example, prompt_ids, reply_ids  # noqa: E402
 from capabilities.slm.training.harness import (  # noqa: E402
     IGNORE,
@@ -23,7 +25,7 @@ from capabilities.slm.training.harness import (  # noqa: E402
     make_batch,
     train,
 )
-from capabilities.slm.training.model import Llama, ModelConfig  # noqa: E402
+from capabilities.slm.training.model import Llama, ModelConfig, deepened  # noqa: E402
 from capabilities.slm.training.optimiser import orthogonalise  # noqa: E402
 from capabilities.slm.training.recipes import RECIPES  # noqa: E402
 from capabilities.slm.training.tokenizer import (  # noqa: E402
@@ -118,6 +120,77 @@ def test_the_command_trains_exports_and_quantizes(name: str, tmp_path: Path) -> 
     command.main([name, "--smoke", "--folder", str(tmp_path / "run"), "--output", str(output)])
     model = llama_cpp.Llama(str(output), n_ctx=64, n_threads=1, vocab_only=True, verbose=False)
     assert model.n_vocab() == VOCABULARY_SIZE
+
+
+def test_all_trains_in_order_stops_in_time_and_goes_on(tmp_path: Path) -> None:
+    llama_cpp = pytest.importorskip("llama_cpp")
+    out, runs = tmp_path / "out", tmp_path / "runs"
+    call = ["all", "--smoke", "--workers", "1", "--out", str(out), "--folder", str(runs)]
+    only = ["--only", "arithmetic", "general"]
+    command.main([*call, *only, "--call-minutes", "0"])
+    assert not list(out.iterdir())  # the time was up before the first
+    command.main([*call, *only])
+    assert {path.name for path in out.glob("*.done")} == {"arithmetic.done", "general.done"}
+    packed = (out / "arithmetic.weights.pt").read_bytes()
+    command.main([*call, *only])  # nothing is left to do
+    assert (out / "arithmetic.weights.pt").read_bytes() == packed
+    shipped = tmp_path / "shipped"
+    command.main(["ship", "--out", str(out), "--folder", str(runs), "--output", str(shipped)])
+    names = {path.name for path in shipped.iterdir()}
+    assert names == {"arithmetic.gguf", "general.gguf", "general.exits.gguf"}
+    model = llama_cpp.Llama(str(shipped / "general.gguf"), n_ctx=64, n_threads=1, verbose=False)
+    assert model.n_vocab() == VOCABULARY_SIZE
+
+
+def test_shipping_without_weights_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="train with"):
+        command.main(["ship", "--out", str(tmp_path)])
+
+
+def test_a_deeper_model_begins_as_the_one_it_grew_from(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    model = Llama(ModelConfig(width=32, layers=2, heads=2, kv_heads=2, feed_forward=64))
+    deep = deepened(model, 5)
+    ids = torch.randint(16, 3000, (2, 20))
+    assert torch.equal(deep(ids), model(ids))
+    with pytest.raises(ValueError, match="cannot be deepened"):
+        deepened(deep, 2)
+
+
+def test_workers_draw_the_same_batches_for_the_same_seed() -> None:
+    sampler = RECIPES["arithmetic"].sample
+    first, second = (stream(sampler, 5, 512, workers=2) for _ in range(2))
+    for _ in range(4):
+        (ids, targets), (again, _) = next(first), next(second)
+        assert torch.equal(ids, again)
+        assert ids.shape == targets.shape
+
+
+def test_exits_learn_beside_the_model_and_a_budget_ends_the_run(tmp_path: Path) -> None:
+    example = Example("who are you?", "A node.", category="one")
+    shape = ModelConfig(width=32, layers=2, heads=2, kv_heads=2, feed_forward=64, exits=(1,))
+    config = TrainingConfig(
+        steps=80, batch_tokens=256, warmup_steps=5, evaluate_every=40, model=shape, bfloat16=False
+    )
+    model = train(config, lambda _: example, [example], tmp_path / "a")
+    batch = make_batch(load_tokenizer(), [example])
+    keep = batch.targets != IGNORE
+    with torch.no_grad():
+        early = model.exit_logits(1, model.hidden(batch.ids)[0])
+    assert torch.equal(early.argmax(-1)[keep], batch.targets[keep])
+    timed = replace(config, steps=10**9, budget_s=0.5)
+    train(timed, lambda _: example, [example], tmp_path / "b")
+    log = [json.loads(line) for line in (tmp_path / "b" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["elapsed_s"] <= 60
+    assert "exact" in log[-1]
+
+
+def test_the_rate_falls_to_zero_at_the_end_of_steps_or_of_time() -> None:
+    config = TrainingConfig(steps=100, warmup_steps=10, cooldown_share=0.5)
+    shares = [config.rate_share(s, config.progress(s, 0.0)) for s in (0, 20, 50, 75, 100)]
+    assert shares == [0.1, 1.0, 1.0, 0.5, 0.0]
+    timed = replace(config, budget_s=60.0)
+    assert timed.rate_share(10**6, timed.progress(10**6, 45.0)) == 0.5
 
 
 def test_a_smoke_run_cannot_overwrite_the_shipped_model() -> None:

@@ -1,0 +1,315 @@
+"""Reading: facts found in reports and logs, or not there; and tasks for readers of long texts.
+
+Texts of 200 to 400 tokens are generated: logs of nodes and sensors line by line, reports of a day
+in sentences. A question asks for one fact. The answer quotes the line or sentence word for word,
+then names the fact; an absent fact, as often as not beside one that looks like it, is said to be
+absent.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from capabilities.slm.tasks import (
+    EXTRACT,
+    EXTRACT_JSON,
+    NOT_THERE,
+    READING_TASKS,
+    extract_request,
+    reading_request,
+)
+from capabilities.slm.training import outside
+from capabilities.slm.training.chat import Example
+from capabilities.slm.training.wordings import fill
+
+if TYPE_CHECKING:
+    import random
+
+EXTRACT_CATEGORY = "extract"
+TASKS_CATEGORY = "reading_tasks"
+_ABSENT_SHARE = 0.25
+_LINES = (9, 17)  # of a text: with their length about 200 to 400 tokens
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_PEOPLE = _words("Anna Tom Maria Ben Lena Paul Nina Omar Sara Max Ida Leo Mia Noah Emma Jonas")
+_PEOPLE_HELD_OUT = _words("Clara Victor Rosa Hugo Petra Ivan")
+_DEVICES = _words("node-# sensor-# camera-# pump-# gate-# board-# meter-# fan-# unit-# lamp-#")
+_DEVICES_HELD_OUT = _words("probe-# valve-# station-#")
+_PLACES = (
+    "hall #", "room #", "street #", "floor #", "the park", "the market", "the school", "the office",
+    "the garden", "the river", "the station", "the bridge", "the north gate", "the roof",
+)  # fmt: skip
+_PLACES_HELD_OUT = ("the library", "the harbour", "yard #", "the south door")
+# What a device measures: name, unit, the range of its values, its decimals.
+_MEASURES = (
+    ("temperature", "C", -10, 45, 1),
+    ("humidity", "%", 10, 99, 0),
+    ("pressure", "hPa", 960, 1040, 0),
+    ("PM2.5", "ug/m3", 2, 180, 0),
+    ("PM10", "ug/m3", 4, 300, 0),
+    ("NO2", "ppb", 1, 120, 0),
+    ("speed", "km/h", 5, 120, 0),
+    ("load", "%", 1, 100, 0),
+    ("battery", "%", 1, 100, 0),
+    ("noise", "dB", 30, 110, 0),
+    ("power", "W", 2, 900, 0),
+    ("pulse", "bpm", 45, 150, 0),
+    ("queue", "tasks", 0, 40, 0),
+)
+_MEASURES_HELD_OUT = (("voltage", "V", 3, 24, 1), ("water level", "cm", 5, 400, 0))
+_EVENTS = (
+    "was (stopped|started|repaired|replaced|cleaned|checked|moved|tested)",
+    "was (switched off|switched on|restarted|updated)",
+)
+_CAUSES = (
+    "a leak", "a power cut", "an error", "high load", "a full disk", "an update", "a storm",
+    "a lost link", "a test", "low battery", "dust", "a broken cable", "heat", "a false alarm",
+)  # fmt: skip
+_CAUSES_HELD_OUT = ("a worn belt", "frost", "a wrong setting")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of a text, and what it answers: (question, held-out question, answer) each."""
+
+    line: str
+    key: tuple[str, str]
+    asked: tuple[tuple[str, str, str], ...]
+
+
+def _time(rng: random.Random) -> str:
+    return f"{rng.randrange(24):02}:{rng.randrange(60):02}"
+
+
+def _value(rng: random.Random, measure: tuple[str, str, int, int, int]) -> str:
+    _, unit, low, high, decimals = measure
+    number = rng.uniform(low, high)
+    text = f"{number:.{decimals}f}"
+    return f"{text}%" if unit == "%" else f"{text} {unit}"
+
+
+def _pick(rng: random.Random, known: tuple[str, ...] | list[str], new: tuple[str, ...] | list[str],
+          held_out: bool) -> str:  # fmt: skip
+    pool = new if held_out and rng.random() < 0.3 else known
+    return rng.choice(pool).replace("#", str(rng.randrange(1, 100)))
+
+
+def _reading_line(rng: random.Random, style: int, *, held_out: bool) -> Fact:
+    device = _pick(rng, _DEVICES, _DEVICES_HELD_OUT, held_out)
+    pool = _MEASURES_HELD_OUT if held_out and rng.random() < 0.3 else _MEASURES
+    measure = rng.choice(pool)
+    what, value, at = measure[0], _value(rng, measure), _time(rng)
+    lines = (
+        f"{at} {device} {what} {value}",
+        f"[{at}] {device}: {what}={value}",
+        f"At {at} {device} measured a {what} of {value}.",
+        f"{device} reported {what} {value} at {at}.",
+        f"{at} INFO {device} {what} is {value}",
+    )
+    asked = (
+        (f"what (is|was) the {what} of {device}", f"which {what} did {device} show", value),
+        (f"how (high|much) (is|was) the {what} (of|at) {device}", f"{device}: {what}?", value),
+        (f"when did {device} (report|measure) (its|the) {what}",
+         f"at what time was the {what} of {device} taken", at),
+    )  # fmt: skip
+    return Fact(lines[style], (device, what), asked)
+
+
+def _event_line(rng: random.Random, style: int, *, held_out: bool) -> Fact:
+    device = _pick(rng, _DEVICES, _DEVICES_HELD_OUT, held_out)
+    place = _pick(rng, _PLACES, _PLACES_HELD_OUT, held_out)
+    person = _pick(rng, _PEOPLE, _PEOPLE_HELD_OUT, held_out)
+    cause = _pick(rng, _CAUSES, _CAUSES_HELD_OUT, held_out)
+    event, at = fill(rng, rng.choice(_EVENTS)), _time(rng)
+    lines = (
+        f"{at} {device} in {place} {event} by {person}: {cause}",
+        f"[{at}] {device} {event} ({cause}) by {person}, {place}",
+        f"At {at} {device} in {place} {event} by {person} because of {cause}.",
+        f"{person} reports from {place}: {device} {event} at {at} after {cause}.",
+        f"{at} WARN {device} {event}, cause {cause}, by {person} at {place}",
+    )
+    asked = (
+        (f"who (saw to|took care of|dealt with) {device}", f"which person worked on {device}",
+         person),
+        (f"(why|because of what) {event.replace('was', 'was ' + device, 1)}",
+         f"what was the cause with {device}", cause),
+        (f"when {event.replace('was', 'was ' + device, 1)}", f"at what time did that happen to "
+         f"{device}", at),
+        (f"where is {device}", f"in which place is {device}", place),
+    )  # fmt: skip
+    return Fact(lines[style], (device, "event"), asked)
+
+
+_NUMBERS = (
+    ("(visitors|cars|parcels|calls|trains|bikes|patients|letters)", "counted"),
+    ("(euros|litres|tonnes|kilometres|hours)", "recorded"),
+)
+
+
+def _count_line(rng: random.Random, style: int, *, held_out: bool) -> Fact:
+    place = _pick(rng, _PLACES, _PLACES_HELD_OUT, held_out)
+    kinds, verb = rng.choice(_NUMBERS)
+    kind, count = fill(rng, kinds), str(rng.randrange(2, 5000))
+    lines = (
+        f"{place} {kind} {count}",
+        f"[{place}] {kind}: {count}",
+        f"In total {count} {kind} were {verb} at {place}.",
+        f"At {place} they {verb} {count} {kind}.",
+        f"INFO {place} {verb} {kind} {count}",
+    )
+    asked = (
+        (f"how many {kind} (were there|were {verb}) at {place}",
+         f"what is the number of {kind} at {place}", count),
+    )  # fmt: skip
+    return Fact(lines[style], (place, kind), asked)
+
+
+def _text(rng: random.Random, *, held_out: bool) -> tuple[str, list[Fact]]:
+    """A report or a log, and its facts; no two facts answer the same question."""
+    style = rng.randrange(5)
+    makers = [_reading_line, _event_line, _count_line]
+    weights = rng.choice(((6, 2, 1), (2, 6, 1), (3, 3, 3), (8, 0, 1)))
+    count = rng.randrange(*_LINES)
+    facts: list[Fact] = []
+    while len(facts) < count:
+        fact = rng.choices(makers, weights=weights)[0](rng, style, held_out=held_out)
+        if all(fact.key != other.key for other in facts):
+            facts.append(fact)
+    title = rng.choice(("Report of the day.", "Log", "Notes of the shift.", "", "", "Readings:"))
+    lines = [fact.line for fact in facts]
+    joint = " " if style in (2, 3) and rng.random() < 0.7 else "\n"
+    return joint.join([title, *lines] if title else lines), facts
+
+
+def extract_example(rng: random.Random, *, held_out: bool) -> Example:
+    """A text and a question for a fact of it, or for one that is not there."""
+    text, facts = _text(rng, held_out=held_out)
+    as_json = rng.random() < 0.4
+    if rng.random() < _ABSENT_SHARE:
+        fact, quote, value = _absent(rng, facts, held_out=held_out), None, None
+        question = rng.choice(fact.asked)[held_out and rng.random() < 0.5]
+    else:
+        fact = rng.choice(facts)
+        known, new, value = rng.choice(fact.asked)
+        question = new if held_out and rng.random() < 0.5 else known
+        quote = fact.line
+    question = fill(rng, question)
+    if rng.random() < 0.6:
+        question = question[:1].upper() + question[1:]
+    if not question.endswith("?"):
+        question += rng.choice(("?", "?", "?", ""))
+    if as_json:
+        answer = json.dumps({"citation": quote, "answer": value}, ensure_ascii=False)
+    else:
+        answer = NOT_THERE if quote is None else f'"{quote}" So: {value}'
+    return Example(
+        question=extract_request(text, question),
+        answer=answer,
+        scratchpad=EXTRACT_CATEGORY,
+        system=EXTRACT_JSON if as_json else EXTRACT,
+        category=EXTRACT_CATEGORY,
+        new_wording=held_out,
+    )
+
+
+def _absent(rng: random.Random, facts: list[Fact], *, held_out: bool) -> Fact:
+    """A fact that the text lacks: often another measure of a device that is there."""
+    keys = {fact.key for fact in facts}
+    while True:
+        maker = rng.choice((_reading_line, _reading_line, _event_line, _count_line))
+        fact = maker(rng, 0, held_out=held_out)
+        if rng.random() < 0.6:
+            # The same subject as a fact that is there, or the same attribute of another one.
+            subject = rng.choice(facts).key[0]
+            old = fact.key[0]
+            asked = tuple((a.replace(old, subject), b.replace(old, subject), c)
+                          for a, b, c in fact.asked)  # fmt: skip
+            fact = Fact(fact.line, (subject, fact.key[1]), asked)
+        if fact.key not in keys:
+            return fact
+
+
+# --- tasks for the readers of a long text -------------------------------------------------------
+
+_TEXTS = (
+    "the log of a mesh, {n} pages",
+    "a report of {n} pages",
+    "{n} pages of notes",
+    "the manual of a pump",
+    "the records of {n} sensors",
+    "the minutes of {n} meetings",
+    "a contract of {n} pages",
+    "the log of a week",
+)
+_TEXTS_HELD_OUT = ("a book of {n} chapters", "the mails of a month")
+# (question, held-out question, tasks); {a} {b} subjects, {x} {y} attributes.
+_QUESTIONS = (
+    ("what (is|was) the {x} of {a}", "tell me the {x} of {a}", ("Find the {x} of {a}.",)),
+    ("which (one |)has the higher {x}, {a} or {b}", "is the {x} of {a} above that of {b}",
+     ("Find the {x} of {a}.", "Find the {x} of {b}.")),
+    ("(compare|what is the difference in) the {x} of {a} and {b}",
+     "how do {a} and {b} differ in {x}",
+     ("Find the {x} of {a}.", "Find the {x} of {b}.")),
+    ("what (is|was) the {x} and the {y} of {a}", "give me {x} and {y} of {a}",
+     ("Find the {x} of {a}.", "Find the {y} of {a}.")),
+    ("how did the {x} of {a} (change|develop)", "did the {x} of {a} rise or fall",
+     ("Find every {x} of {a} with its date.",)),
+    ("(why|for what reason) did {a} fail", "what made {a} fail",
+     ("Find what happened to {a} before it failed.",
+      "Find the cause that is given for the failure of {a}.")),
+    ("who is responsible for {a}", "whose task is {a}", ("Find who is responsible for {a}.",)),
+    ("when was {a} (repaired|replaced|checked)", "on which day was {a} seen to",
+     ("Find when {a} was repaired, replaced or checked.",)),
+    ("how (often|many times) did {a} fail", "count the failures of {a}",
+     ("Find every failure of {a} with its date.",)),
+    ("what (is|was) the {x} of {a}, (of|) {b} and (of|) {c}", "list the {x} of {a}, {b} and {c}",
+     ("Find the {x} of {a}.", "Find the {x} of {b}.", "Find the {x} of {c}.")),
+    ("what does the text say about {a}", "sum up what is said of {a}",
+     ("Find what the text says about {a}.",)),
+    ("did {a} (cause|lead to) the failure of {b}", "is {a} to blame for the failure of {b}",
+     ("Find when {b} failed and the cause that is given.", "Find what the text says about {a}.")),
+)  # fmt: skip
+_ATTRIBUTES = _words(
+    "temperature load battery price cost weight speed length power age size pressure budget income "
+    "margin rate delay output"
+)
+
+
+def tasks_example(rng: random.Random, *, held_out: bool) -> Example:
+    """A question about a text too long to read at once, and what its readers are to find."""
+    known, new, tasks = rng.choice(_QUESTIONS)
+    subjects = []
+    for _ in "abc":
+        draw = rng.random()
+        subject = _pick(rng, _DEVICES, _DEVICES_HELD_OUT, held_out)
+        if draw < 0.5:
+            subject = "the " + (
+                outside.invented(rng)
+                if draw < 0.1
+                else rng.choice(outside.outside_words()[held_out])
+            )
+        subjects.append(subject)
+    first, second = rng.sample(_ATTRIBUTES, 2)
+    put = dict(zip("abc", subjects, strict=True)) | {"x": first, "y": second}
+    question = fill(rng, new if held_out and rng.random() < 0.5 else known)
+    about = rng.choice(_TEXTS_HELD_OUT if held_out and rng.random() < 0.3 else _TEXTS)
+    question = question.format(**put)
+    if rng.random() < 0.6:
+        question = question[:1].upper() + question[1:]
+    found = [task.format(**put) for task in tasks]
+    return Example(
+        question=reading_request(
+            about.format(n=rng.randrange(2, 400)), question + rng.choice(("?", "?", "", "."))
+        ),
+        answer=json.dumps({"tasks": found}, ensure_ascii=False),
+        scratchpad="tasks",
+        system=READING_TASKS,
+        category=TASKS_CATEGORY,
+        new_wording=held_out,
+    )

@@ -1,0 +1,171 @@
+"""Rewording a request without changing its meaning, and joining findings into one text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from capabilities.slm.tasks import JOIN, REWORD, join_request
+from capabilities.slm.training import outside
+from capabilities.slm.training.chat import Example
+
+if TYPE_CHECKING:
+    import random
+
+REWORD_CATEGORY = "reword"
+JOIN_CATEGORY = "join"
+
+# Requests that mean the same; the first is the plain form that the model turns the others into,
+# the second what it makes of the first. The last is never trained on.
+# {a} {b} numbers in the order in which the calculation takes them, {t} a topic, {d} a device.
+_ALIKE = (
+    ("What is {a} + {b}?", "Add {a} and {b}.", "how much is {a} plus {b}", "the sum of {a} and {b}",
+     "calculate {a} + {b}", "{a} and {b} together make what", "sum up {a} and {b}",
+     "what do you get for {a} plus {b}"),
+    ("What is {a} - {b}?", "Subtract {b} from {a}.", "how much is {a} minus {b}",
+     "take {b} away from {a}", "calculate {a} - {b}", "{a} less {b} is what",
+     "what remains of {a} without {b}"),
+    ("What is {a} * {b}?", "Multiply {a} by {b}.", "how much is {a} times {b}",
+     "the product of {a} and {b}", "calculate {a} * {b}", "{a} multiplied by {b}",
+     "what do you get for {a} times {b}"),
+    ("What is {a} / {b}?", "Divide {a} by {b}.", "how much is {a} divided by {b}",
+     "split {a} into {b} parts", "calculate {a} / {b}", "the quotient of {a} and {b}",
+     "how often does {b} go into {a}"),
+    ("What is {t}?", "Explain {t}.", "tell me what {t} is", "what do you know about {t}",
+     "describe {t}", "i want to know what {t} is", "what does {t} mean",
+     "could you explain {t} to me"),
+    ("How does {t} work?", "Explain how {t} works.", "tell me how {t} works",
+     "describe the way {t} works", "in which way does {t} work", "what is the working of {t}"),
+    ("What is the temperature of {d}?", "Read the temperature of {d}.", "how warm is {d}",
+     "tell me how warm {d} is", "give me the temperature of {d}", "which temperature has {d}"),
+    ("What is the load of {d}?", "Read the load of {d}.", "how busy is {d}",
+     "tell me how busy {d} is", "give me the load of {d}", "which load has {d}"),
+    ("Why did {d} stop?", "Find the reason why {d} stopped.", "what made {d} stop",
+     "for what reason did {d} stop", "tell me why {d} stopped",
+     "what is the reason that {d} stopped"),
+    ("When did {d} stop?", "Find the time at which {d} stopped.", "at what time did {d} stop",
+     "tell me when {d} stopped", "since when is {d} off", "what was the time when {d} stopped"),
+    ("Is the air healthy at PM2.5 of {a}?", "Judge the air at PM2.5 of {a}.",
+     "how good is the air at PM2.5 {a}", "is PM2.5 of {a} bad", "tell me what PM2.5 of {a} means",
+     "what does the index say at PM2.5 of {a}"),
+    ("Is a heart rate of {a} normal?", "Judge a heart rate of {a}.", "my pulse is {a}, is that bad",
+     "should i worry about a pulse of {a}", "what does a heart rate of {a} mean",
+     "is it bad to have a pulse of {a}"),
+    ("How is the traffic at {a} km/h?", "Judge the traffic at {a} km/h.", "is {a} km/h a jam",
+     "what does a speed of {a} km/h say of the road", "tell me about traffic at {a} km/h",
+     "is the road full at {a} km/h"),
+    ("Will it rain in {a} hours?", "Say whether it rains in {a} hours.",
+     "does it rain in {a} hours",
+     "do i need an umbrella in {a} hours", "is there rain in {a} hours",
+     "should i expect rain in {a} hours"),
+)  # fmt: skip
+_DEVICES = ("node-#", "sensor-#", "camera-#", "pump-#", "gate-#", "board-#")
+
+
+def reword_example(rng: random.Random, *, held_out: bool) -> Example:
+    """A request, and the same request in other words; any wording of the same meaning is right."""
+    forms = rng.choice(_ALIKE)
+    if rng.random() < 0.3:
+        topic = "the " + rng.choice(outside.outside_words()[held_out])
+    else:
+        topic = outside.invented(rng)
+    device = rng.choice(_DEVICES).replace("#", str(rng.randrange(1, 100)))
+    put = {
+        "a": rng.randrange(2, 10 ** rng.randrange(1, 5)),
+        "b": rng.randrange(2, 10 ** rng.randrange(1, 4)),
+        "t": topic,
+        "d": device,
+    }
+    filled = [form.format(**put) for form in forms]
+    asked = len(filled) - 1 if held_out else rng.randrange(len(filled) - 1)
+    said = filled[asked]
+    if asked > 1:
+        if rng.random() < 0.5:
+            said = said[:1].upper() + said[1:]
+        said += rng.choice(("", "?", "?", "."))
+    answer = filled[1] if asked == 0 else filled[0]
+    return Example(
+        question=said,
+        answer=answer,
+        alternatives=tuple(form for i, form in enumerate(filled) if i != asked and i < 2),
+        scratchpad=REWORD_CATEGORY,
+        system=REWORD,
+        category=REWORD_CATEGORY,
+        new_wording=held_out,
+    )
+
+
+_FINDINGS = (
+    "{a} + {b} = {c}",
+    "{a} * {b} = {c}",
+    "Moderate (PM2.5 {a} ug/m3)",
+    "Unhealthy for sensitive groups (PM2.5 {a} ug/m3)",
+    "Good air",
+    "The mean of {a} values is {b}.",
+    "Free flow at {a} km/h",
+    "Heavy traffic, {a} km/h",
+    "No rain today",
+    "Rain from {a} o'clock",
+    "Heart rate {a}, low risk",
+    "{d} is at {a} C",
+    "{d} stopped at {a} o'clock",
+    "{d} reports {a} {t}",
+    "{t} is not known here",
+    "{a} {t} were seen near the {t}",
+    "The {t} is {t}.",
+)
+_FINDINGS_HELD_OUT = ("Between {a} and {b} {t}", "{d} has {a} tasks in its queue", "Low {t} at {d}")
+_NAMES = (
+    "knowledge.gpt/arithmetic",
+    "knowledge.gpt/air_quality",
+    "knowledge.gpt/traffic",
+    "knowledge.gpt/vitals",
+    "knowledge.gpt/weather",
+    "data.gpt/temperature/raw",
+    "data.gpt/traffic/trend",
+    "data.gpt/air_quality/summary",
+)
+_SILENT_SHARE = 0.2
+
+
+def _finding(rng: random.Random, *, held_out: bool) -> str:
+    words = outside.outside_words()[held_out]
+    new = held_out and rng.random() < 0.5
+    text = rng.choice(_FINDINGS_HELD_OUT if new else _FINDINGS)
+    while "{t}" in text:
+        text = text.replace("{t}", rng.choice(words), 1)
+    device = rng.choice(_DEVICES).replace("#", str(rng.randrange(1, 100)))
+    numbers = {key: rng.randrange(2, 10 ** rng.randrange(1, 5)) for key in "abc"}
+    return text.format(d=device, **numbers)
+
+
+def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
+    return text if text[-1] in ".!?" else text + "."
+
+
+def joined(findings: list[tuple[str, str]]) -> str:
+    """The findings as one text with their sources, then what is missing."""
+    told = [(name, text) for name, text in findings if text]
+    silent = [name for name, text in findings if not text]
+    sentences = [f"{_sentence(text)} ({name.rpartition('.gpt/')[2]})" for name, text in told]
+    if silent:
+        sentences.append(f"Missing: {', '.join(silent)}.")
+    return " ".join(sentences)
+
+
+def join_example(rng: random.Random, *, held_out: bool) -> Example:
+    """What several names answered, and one text made of it."""
+    names = [*_NAMES, *(f"knowledge.gpt/{outside.invented(rng)}" for _ in range(3))]
+    chosen = rng.sample(names, rng.choices((2, 3, 4, 5), weights=(4, 4, 2, 1))[0])
+    findings = [
+        (name, "" if rng.random() < _SILENT_SHARE else _finding(rng, held_out=held_out))
+        for name in chosen
+    ]
+    return Example(
+        question=join_request(findings),
+        answer=joined(findings),
+        scratchpad=JOIN_CATEGORY,
+        system=JOIN,
+        category=JOIN_CATEGORY,
+        new_wording=held_out,
+    )
