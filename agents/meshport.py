@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
 from agents.cloud.leaving import Leaving
@@ -16,7 +16,7 @@ from mesh.core.access import CLOUD, Operation
 from mesh.core.errors import AccessDenied, DeadlineExceeded
 from mesh.core.events import PeerState
 from mesh.core.records import ServedName
-from mesh.core.wire import CallHeader, Op, Reach
+from mesh.core.wire import CallHeader, Load, Op, Reach
 from mesh.net.node import MeshNode
 
 USABLE = {PeerState.ALIVE, PeerState.UNKNOWN}
@@ -59,6 +59,11 @@ class NodePort:
         elif task.reach == Reach.GROUP:
             offers = [offer for offer in offers if offer.me or self._shares_group(offer, task)]
         return offers
+
+    async def fresh_loads(self, nodes: Sequence[bytes], timeout_s: float) -> dict[bytes, Load]:
+        """Ask a handful of nodes for their load now, and go by it for some seconds."""
+        self.counters["loads_asked"] += len(nodes)
+        return await self._node.fresh_loads(nodes, timeout_s)
 
     async def call(
         self, offer: Offer, body: bytes, task: Task, op: Op = Op.QUERY
@@ -137,6 +142,7 @@ class NodePort:
             healthy=me or mesh.core.membership.state(node) in USABLE,
             load=(load.inflight + load.queued) / max(1, load.slots),
             slots=load.slots,
+            seen_at=mesh.load_seen_at(node),
             tokens_per_s=load.tokens_per_s,
             round_trip_s=0.0 if me else mesh.core.round_trip(node) or 0.0,
         )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 import msgspec
 
 from mesh.core.identity import Signed
 from mesh.core.records import ServedName
-from mesh.core.wire import Op, Reach
-
+from mesh.core.wire import Load, Op, Reach
 
 NEVER = float("-inf")
 
@@ -68,6 +67,9 @@ class MeshPort(Protocol):
 
         Raises NoSuchName, NobodyHealthy or AccessDenied, which differ on purpose.
         """
+
+    async def fresh_loads(self, nodes: Sequence[bytes], timeout_s: float) -> dict[bytes, Load]:
+        """Ask a handful of nodes for their load now; who is silent for so long is not in it."""
 
     def call(
         self, offer: Offer, body: bytes, task: Task, op: Op = Op.QUERY

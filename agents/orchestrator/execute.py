@@ -21,7 +21,7 @@ from agents.classifier.matching import Need
 from agents.escalation import Rung, Situation
 from agents.escalation.ladder import CLOUD_RUNG
 from agents.orchestrator import allocate as allocation
-from agents.orchestrator import climbing
+from agents.orchestrator import climbing, freshness
 from agents.orchestrator.allocate import Allocation, Route
 from agents.orchestrator.events import Failed, Finished, Retry, Started, StepDelta
 from agents.orchestrator.plan import Plan, Step, critical_first, filled, path_lengths
@@ -109,7 +109,7 @@ class Executor:
 
     async def _attempts(self, state: StepState, run: Run) -> Outcome:
         while True:
-            choice, others = self._choose(state, run)
+            choice, others = await self._choose(state, run)
             if choice is None:
                 if await self._wait_for_a_slot(state, run):
                     continue
@@ -140,7 +140,7 @@ class Executor:
             if self._judged(state, run, choice, answer, assembly):
                 return self._conclude(state, run)
 
-    def _choose(self, state: StepState, run: Run) -> tuple[Offer | None, int]:
+    async def _choose(self, state: StepState, run: Run) -> tuple[Offer | None, int]:
         """The node for the next attempt, and how many others could take over."""
         error: GossamerError | None = None
         offers: list[Offer] = []
@@ -157,7 +157,11 @@ class Executor:
         context = Context(
             rng=self._rng, dispatched=self._dispatched, objective=run.options.objective
         )
-        allotted = allocation.allocate(state.name, offers, need, self._parts, context)
+        allotted, asked = await freshness.confirm(
+            self._port, state.name, offers, need, self._parts, context
+        )
+        if asked:
+            self._note(run, state.step.id, "load.asked", asked)
         if not allotted.order and not state.attempts:
             state.nobody = allocation.absence(state.name, error, allotted.refused)
         if state.model:  # asking the same model again would bring the same answer

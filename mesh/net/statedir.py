@@ -10,6 +10,7 @@ import base64
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -159,10 +160,11 @@ def write_identity(directory: Path, identity: Identity) -> None:
 
 
 class StateDir:
-    """A node's directory, locked while it is open."""
+    """A node's directory, locked while it is open. ``wall`` is the machine's own clock."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, wall: Callable[[], float] = time.time) -> None:
         self.path = path
+        self._wall = wall
         try:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = (path / "lock").open("a+b")
@@ -205,7 +207,7 @@ class StateDir:
     def now(self) -> Now:
         """Both clocks; wall time never below the floor kept here."""
         mono = time.monotonic()
-        return Now(mono, self.clock.read(time.time(), mono))
+        return Now(mono, self.clock.read(self._wall(), mono))
 
     def believe(self, certificate: CertificateBody) -> None:
         """What this node's own certificate says of the time: nobody moves it past its end, and

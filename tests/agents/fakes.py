@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from agents.port import Offer, Task
 from capabilities.messages import Delta, Done, Evidence, Generate, Message, decode, encode
 from mesh.core.errors import GossamerError, NobodyHealthy, NoSuchName, Rejected
 from mesh.core.records import ServedName
-from mesh.core.wire import Op
+from mesh.core.wire import Load, Op
 
 ARITHMETIC = "knowledge.gpt/arithmetic"
 GENERAL = "computation.gpt/generate"
@@ -81,6 +81,8 @@ class FakeMesh:
         self.closed = 0
         self.tasks: list[Task] = []
         self.broken: dict[str, GossamerError] = {}
+        self.fresh: dict[bytes, Load] = {}
+        self.asked_loads: list[list[bytes]] = []
 
     @property
     def node_name(self) -> str:
@@ -104,6 +106,10 @@ class FakeMesh:
         if not usable:
             raise NobodyHealthy(f"nobody who offers {name} can be reached")
         return sorted(usable, key=lambda offer: offer.served.priority)
+
+    async def fresh_loads(self, nodes: Sequence[bytes], timeout_s: float) -> dict[bytes, Load]:
+        self.asked_loads.append(list(nodes))
+        return {node: self.fresh[node] for node in nodes if node in self.fresh}
 
     async def call(
         self, offer: Offer, body: bytes, task: Task, op: Op = Op.QUERY
