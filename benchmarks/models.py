@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import _models_specialists as specialists
 from benchmarks._greedy import Greedy
 from benchmarks._report import Options, progress, run
 from capabilities.slm.embedded import EmbeddedModel, embedded_models
@@ -111,9 +112,25 @@ def general_figures(model: Greedy, options: Options) -> tuple[dict[str, Any], li
     return figures, raw
 
 
-FIGURES = {"arithmetic": arithmetic_figures, "general": general_figures}
+def specialist_figures(name: str) -> Callable[[Greedy, Options], tuple[dict[str, Any], list[Any]]]:
+    def figures(model: Greedy, options: Options) -> tuple[dict[str, Any], list[Any]]:
+        count = QUICK_QUESTIONS if options.quick else QUESTIONS
+        return specialists.measure(name, lambda e: ask(model, e), count, options.seed)
+
+    return figures
+
+
+FIGURES = {
+    "arithmetic": arithmetic_figures,
+    "general": general_figures,
+    **{name: specialist_figures(name) for name in specialists.SPECIALISTS},
+}
 # The figure of each model that `quantized_loss` compares.
-HEADLINE = {"arithmetic": "exact", "general": "topic_accuracy"}
+HEADLINE = {
+    "arithmetic": "exact",
+    "general": "topic_accuracy",
+    **{name: specialist.figure for name, specialist in specialists.SPECIALISTS.items()},
+}
 
 
 def file_facts(model: EmbeddedModel, loaded: Greedy) -> dict[str, Any]:
@@ -124,7 +141,7 @@ def measure(options: Options) -> dict[str, Any]:
     figures: dict[str, Any] = {"files": {}}
     losses: dict[str, float] = {}
     for name, model in embedded_models().items():
-        if name not in FIGURES or options.more.only not in (None, name):
+        if name not in FIGURES or (options.more.only and name not in options.more.only.split(",")):
             continue
         progress(f"{name}: asking")
         loaded = Greedy(model.path)
@@ -149,7 +166,9 @@ def measure(options: Options) -> dict[str, Any]:
 
 
 def extend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", default=None, help="the one model to ask; default: all")
+    parser.add_argument(
+        "--only", default=None, help="models to ask, with commas between; default: all"
+    )
     parser.add_argument(
         "--full-precision",
         type=Path,
