@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import zmq
 
+from benchmarks._hose import Hose
 from mesh.core.effects import Send
 from mesh.core.errors import AccessDenied, GossamerError, IdentityError, PeerLost
 from mesh.core.identity import Authority, make_passport, new_keys, sign
@@ -21,11 +22,20 @@ from mesh.core.invitations import read_token
 from mesh.core.records import Profile, ServedName, seal
 from mesh.core.signing import Purpose, Signed
 from mesh.core.statements import Word, state
-from mesh.core.wire import CallHeader, Op, Present, Reach, Rumours
+from mesh.core.wire import (
+    MAX_ADMISSION_BYTES,
+    MAX_CONTROL_BYTES,
+    CallHeader,
+    Op,
+    Present,
+    Reach,
+    Rumours,
+)
 from mesh.net.door import ask_door
 from mesh.net.joining import join
 from mesh.net.node import MeshNode
-from mesh.net.sockets import dialer
+from mesh.net.sockets import admission_dialer, dialer
+from mesh.net.statedir import parse_seed
 
 Stats = dict[str, Any]
 Orders = Callable[..., Awaitable[dict[str, Any]]]
@@ -220,6 +230,49 @@ def _guest_stays(stats: Stats, ground: Ground) -> bool:
     return "guest" in stats["names"].get("knowledge.gpt/guest", [])
 
 
+async def _endless(place: str, link: zmq.Socket[bytes], part_bytes: int, most_bytes: int) -> None:
+    """A message of parts whose last one never comes; what came of it is held by libzmq."""
+    hose = Hose(place, most_bytes)
+    link.setsockopt(zmq.IMMEDIATE, 0)
+    link.connect(hose.address)
+    link.send_multipart([os.urandom(part_bytes)] * (most_bytes // part_bytes + 100))
+    for _ in range(200):
+        if hose.most <= 0 or hose.cut:
+            break
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.5)  # two looks at what is held
+    link.close(0)
+    hose.close()
+
+
+async def endless_stranger(ground: Ground) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    _, curve = parse_seed(ground.where["seed"])
+    link = admission_dialer(context, new_keys(os.urandom), curve)
+    await _endless(ground.where["admission"], link, MAX_ADMISSION_BYTES - 100, 64 << 20)
+    context.destroy(0)
+
+
+async def endless_member(ground: Ground) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    _, curve = parse_seed(ground.where["seed"])
+    link = dialer(context, ground.liar.keys, curve, MAX_CONTROL_BYTES)
+    await _endless(ground.where["control"], link, MAX_CONTROL_BYTES - 100, 256 << 20)
+    context.destroy(0)
+
+
+async def several_parts(ground: Ground) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    _, curve = parse_seed(ground.where["seed"])
+    link = dialer(context, ground.liar.keys, curve, MAX_CONTROL_BYTES)
+    link.setsockopt(zmq.IMMEDIATE, 0)
+    link.connect(ground.where["control"])
+    link.send_multipart([b"x"] * 1000)
+    await asyncio.sleep(0.5)
+    link.close(0)
+    context.destroy(0)
+
+
 ATTACKS = (
     Attack("forged record", forged, ("refused_signature",), _guest_stays),
     Attack("wrong key", wrong_key, ("refused_signature",), _guest_stays),
@@ -263,4 +316,17 @@ ATTACKS = (
         ("not_a_member", "connections_cut", "handshake_refused"),
         lambda stats, _: stats["active"] == 0 and "leaver" not in stats["members"],
     ),
+    Attack(
+        "message without an end, of a stranger",
+        endless_stranger,
+        ("connections_cut_backlog",),
+        _guest_stays,
+    ),
+    Attack(
+        "message without an end, of a member",
+        endless_member,
+        ("connections_cut_backlog",),
+        _guest_stays,
+    ),
+    Attack("message of several parts", several_parts, ("parts_refused",), _guest_stays),
 )

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from mesh.core.admission import AdmissionDoor, check_presented
 from mesh.core.clock import Now
@@ -23,12 +24,15 @@ from mesh.core.wire import (
     decode_admission,
     encode,
 )
+from mesh.net.backlog import Backlog
 from mesh.net.pump import Pump
 from mesh.net.sockets import admission_dialer, dialer, listener
 from mesh.net.threshold import Threshold
 from mesh.net.zap import ADMISSION_DOMAIN
 
 KNOCK_TIMEOUT_S = 4.0
+# Of all strangers together: each says one message of 4 KiB at a time, and 128 may be there.
+DOOR_HELD_BYTES = 4 << 20
 
 
 class Door:
@@ -56,7 +60,8 @@ class Door:
         self.endpoints = Endpoints()
         self._socket = listener(context, keys, ADMISSION_DOMAIN, MAX_ADMISSION_BYTES)
         # Nobody stays here: whoever is connected counts as waiting, also after it has spoken.
-        self._threshold = Threshold(self._socket, self.counters, trouble)
+        self._backlog = Backlog(self.counters, self._held_too_much, DOOR_HELD_BYTES)
+        self._threshold = Threshold(self._socket, self.counters, trouble, self._backlog)
         self._pump: Pump | None = None
 
     @property
@@ -76,13 +81,18 @@ class Door:
         self._threshold.port = int(bound.rpartition(":")[2])
         return bound
 
+    def _held_too_much(self, _: int, held: int) -> None:
+        self._trouble(f"refused a stranger: {held >> 10} KiB came that could not be handed on")
+
     def _on_message(self, frames: list[zmq.Frame]) -> None:
         if len(frames) != 2:
             self.counters["admission_malformed"] += 1
             return
         route, payload = frames
         try:
-            self._threshold.heard(int(payload.get(zmq.SRCFD)))
+            descriptor = int(payload.get(zmq.SRCFD))
+            self._threshold.heard(descriptor)
+            self._backlog.took(descriptor, len(payload))
             curve = bytes.fromhex(str(payload.get("User-Id")))
             message = decode_admission(payload.bytes)
         except (WireError, ValueError) as error:
@@ -130,6 +140,7 @@ class Door:
         for task in self._keeping:
             task.cancel()
         self._threshold.close()
+        self._backlog.close()
         if self._pump is not None:
             self._pump.close()
             self._pump = None
@@ -177,7 +188,13 @@ async def ask_door(
         if not answer.done():
             answer.set_result(frames[-1].bytes)
 
+    def on_event(frames: list[zmq.Frame]) -> None:
+        backlog.opened(parse_monitor_message([frame.bytes for frame in frames])["value"])
+
     socket = admission_dialer(context, keys, server_key)
+    # Whoever answers is a stranger as well: mDNS tells of anybody.
+    backlog = Backlog(Counter(), lambda *_: None, DOOR_HELD_BYTES)
+    monitor = Pump(socket.get_monitor_socket(zmq.EVENT_CONNECTED), on_event)
     pump = Pump(socket, on_message)
     try:
         socket.connect(address)
@@ -193,6 +210,9 @@ async def ask_door(
     except zmq.ZMQError as error:
         raise PeerLost(f"{address} cannot be dialled: {error}") from error
     finally:
+        backlog.close()
+        socket.disable_monitor()
+        monitor.close()
         pump.close()
     if isinstance(reply, Refused):
         raise IdentityError(f"{address} refused this node: {reply.reason}")

@@ -23,6 +23,7 @@ from zmq.utils.monitor import parse_monitor_message
 from mesh.core.identity import NodeKeys
 from mesh.core.records import Endpoints
 from mesh.core.wire import LANE_LIMITS, Lane
+from mesh.net.backlog import Backlog
 from mesh.net.pump import Pump
 from mesh.net.sockets import dialer
 
@@ -36,6 +37,7 @@ _EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_CONNECTED
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_CONNECT_RETRIED
 )
@@ -53,6 +55,8 @@ class LinkState(enum.StrEnum):
 
 class LinkOwner(Protocol):
     """What a link tells the transport."""
+
+    backlog: Backlog
 
     def on_message(self, node: bytes, lane: Lane, message: zmq.Frame) -> None:
         """A message came over the link."""
@@ -87,6 +91,7 @@ class LaneLink:
     ) -> None:
         self.lane = lane
         self.up = False
+        self.descriptor = -1  # of the connection, as the monitor tells it
         self._node = node
         self._owner = owner
         self._refused = refused
@@ -127,13 +132,21 @@ class LaneLink:
 
     def _on_message(self, frames: list[zmq.Frame]) -> None:
         if len(frames) == 1:
+            self._owner.backlog.took(self.descriptor, len(frames[0]))
             self._owner.on_message(self._node, self.lane, frames[0])
         else:
             self._owner.on_parts(self._node, self.lane, frames[0])
 
     def _on_event(self, frames: list[zmq.Frame]) -> None:
-        event = parse_monitor_message([frame.bytes for frame in frames])["event"]
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+        said = parse_monitor_message([frame.bytes for frame in frames])
+        event = said["event"]
+        if event in {zmq.EVENT_CONNECTED, zmq.EVENT_DISCONNECTED}:
+            self._owner.backlog.closed(self.descriptor)
+            self.descriptor = -1
+        if event == zmq.EVENT_CONNECTED:
+            self.descriptor = said["value"]
+            self._owner.backlog.opened(self.descriptor)
+        elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.up, self._tries = True, 0
             self._owner.on_link_up(self._node, self.lane)
             self._flush()
@@ -161,6 +174,7 @@ class LaneLink:
         if self._pending:
             self._counters["dropped_link_closed"] += len(self._pending)
         self.up = False
+        self._owner.backlog.closed(self.descriptor)
         self._socket.disable_monitor()
         self._monitor.close()
         self._pump.close()
@@ -193,6 +207,11 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self._lanes: dict[Lane, LaneLink] = {}
         self._waiting: deque[tuple[bytes, Lane]] = deque(maxlen=MAX_PENDING)
+
+    @property
+    def descriptors(self) -> set[int]:
+        """Of the connections that are open."""
+        return {link.descriptor for link in self._lanes.values()}
 
     @property
     def dialable(self) -> bool:

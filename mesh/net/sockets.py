@@ -66,7 +66,8 @@ def dialer(
 
 
 def cut_connection(descriptor: int, ports: Collection[int]) -> bool:
-    """Shut down a connection of this process that libzmq holds, if it is one to ``ports``.
+    """Shut down a connection of this process that libzmq holds, if it is one to ``ports`` (any,
+    where none are given).
 
     libzmq sees its end and closes the descriptor. It may have closed it already and another
     connection may bear the number now: at worst a member's, which dials again by itself.
@@ -77,7 +78,7 @@ def cut_connection(descriptor: int, ports: Collection[int]) -> bool:
         with stdlib.socket(fileno=os.dup(descriptor)) as connection:
             if connection.family not in {stdlib.AF_INET, stdlib.AF_INET6}:
                 return False
-            if connection.getsockname()[1] not in ports:
+            if ports and connection.getsockname()[1] not in ports:
                 return False
             connection.shutdown(stdlib.SHUT_RDWR)
     except OSError:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
+from mesh.net.backlog import Backlog
 from mesh.net.pump import Pump
 from mesh.net.sockets import cut_connection
 
@@ -39,11 +40,16 @@ class Threshold:
     """Watches one listening socket, bound to ``port``; create it before the socket is bound."""
 
     def __init__(
-        self, socket: zmq.Socket[bytes], counters: Counter[str], trouble: Callable[[str], None]
+        self,
+        socket: zmq.Socket[bytes],
+        counters: Counter[str],
+        trouble: Callable[[str], None],
+        backlog: Backlog,
     ) -> None:
         self.port = 0
         self._counters = counters
         self._trouble = trouble
+        self._backlog = backlog
         self._socket = socket
         self._waiting: OrderedDict[int, bool] = OrderedDict()  # descriptor: whether it spoke
         self._pump = Pump(socket.get_monitor_socket(_EVENTS), self._on_event)
@@ -66,12 +72,14 @@ class Threshold:
         if kind == zmq.EVENT_ACCEPTED:
             self._counters["connections"] += 1
             self._waiting[descriptor] = False
+            self._backlog.opened(descriptor, {self.port})
             while len(self._waiting) > MAX_WAITING:
                 oldest, _ = self._waiting.popitem(last=False)
                 if cut_connection(oldest, {self.port}):
                     self._counters["connections_cut_waiting"] += 1
                     self._trouble(f"too many strangers stand at port {self.port}; the oldest goes")
         elif kind == zmq.EVENT_DISCONNECTED:
+            self._backlog.closed(descriptor)
             if self._waiting.pop(descriptor, True) is False:
                 # Also what speaks another protocol: libzmq says nothing else of it.
                 self._counters["connections_unknown"] += 1

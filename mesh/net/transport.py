@@ -17,6 +17,7 @@ from mesh.core.errors import WireError
 from mesh.core.identity import Member, NodeKeys, show_id
 from mesh.core.records import Endpoints
 from mesh.core.wire import LANE_LIMITS, Lane, bundle, unbundle
+from mesh.net.backlog import Backlog
 from mesh.net.links import Link
 from mesh.net.pump import Pump
 from mesh.net.sockets import ANY_ROUTE, cut_connection, listener
@@ -26,6 +27,7 @@ from mesh.net.zap import MEMBER_DOMAIN, ZapGate
 # Connections per lane and member: one is used, others are left over from broken ones. A member
 # that opens more loses its oldest, so that none can use up the descriptors.
 MAX_ROUTES_OF_ONE = 4
+BAN_S = 60.0  # of a member that broke the protocol; honest ones never do, so it is long enough
 NOW = int(zmq.NOBLOCK)  # plain numbers: the enumeration's "|" costs microseconds
 MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
 
@@ -76,14 +78,16 @@ class Transport:
         self._outbox: dict[tuple[bytes, Lane], list[bytes]] = {}
         self._hastened = False
         self._pumps: list[Pump] = []
-        self._gate = ZapGate(context, self._node_of_key.__contains__, self._key_refused)
+        self.backlog = Backlog(self.counters, self._held_too_much)
+        self._banned: dict[bytes, float] = {}  # node: monotonic time until when
+        self._gate = ZapGate(context, self._admits, self._key_refused)
 
     def bind(self, control: str, bulk: str) -> tuple[str, str]:
         """Listen on both lanes; returns the addresses in use."""
         bound = []
         for lane, address in ((Lane.CONTROL, control), (Lane.BULK, bulk)):
             socket = listener(self._context, self._keys, MEMBER_DOMAIN, LANE_LIMITS[lane])
-            threshold = Threshold(socket, self.counters, self._owner.on_trouble)
+            threshold = Threshold(socket, self.counters, self._owner.on_trouble, self.backlog)
             self._thresholds.append(threshold)
             socket.bind(address)
             bound.append(socket.getsockopt(zmq.LAST_ENDPOINT).decode())  # type: ignore[union-attr]
@@ -248,7 +252,9 @@ class Transport:
             self.on_parts(node, lane, frames[1])
             return
         self._route_of_node[lane][node] = route  # of several, the one last heard surely works
-        self._take(node, lane, frames[1].bytes)
+        payload = frames[1].bytes
+        self.backlog.took(self._descriptor_of_route.get(route, -1), len(payload))
+        self._take(node, lane, payload)
 
     def _take(self, node: bytes, lane: Lane, message: bytes) -> None:
         self.bytes_in += len(message)
@@ -263,8 +269,40 @@ class Transport:
     def on_parts(self, node: bytes, lane: Lane, first: zmq.Frame) -> None:
         """A member sent a message of several parts, which no honest node does."""
         self.counters["parts_refused"] += 1
+        descriptor = int(first.get(zmq.SRCFD))
         self.on_trouble(node, "refused a message of several parts, and cut its connection")
-        self._cut(int(first.get(zmq.SRCFD)))
+        self._ban(node)
+        if cut_connection(descriptor, ()):
+            self.counters["connections_cut"] += 1
+
+    def _held_too_much(self, descriptor: int, held: int) -> None:
+        found = [
+            node
+            for lane in Lane
+            for route, node in self._node_of_route[lane].items()
+            if self._descriptor_of_route.get(route) == descriptor
+        ]
+        found += [node for node, link in self._links.items() if descriptor in link.descriptors]
+        for node in found[:1]:
+            self._ban(node)
+        who = f"node {show_id(found[0])[:8]}" if found else "a node that has not spoken"
+        self._owner.on_trouble(
+            f"refused {who}: {held >> 20} MiB came over one connection and could not be handed on"
+        )
+
+    def _ban(self, node: bytes) -> None:
+        """Only who breaks the protocol comes here: the gate is closed to it for a while."""
+        self._banned[node] = asyncio.get_running_loop().time() + BAN_S
+        self.counters["banned"] += 1
+
+    def _admits(self, key: bytes) -> bool:
+        node = self._node_of_key.get(key)
+        if node is None or node not in self._banned:
+            return node is not None
+        if self._banned[node] > asyncio.get_running_loop().time():
+            return False
+        del self._banned[node]
+        return True
 
     def _meet(self, lane: Lane, route: bytes, frame: zmq.Frame) -> bytes | None:
         """The member behind a new connection: its CURVE key, which the gate let in, says so."""
@@ -338,6 +376,7 @@ class Transport:
             link.close()
         for threshold in self._thresholds:
             threshold.close()
+        self.backlog.close()
         for pump in self._pumps:
             pump.close()
         self._gate.close()
