@@ -197,7 +197,7 @@ def as_answer(found: Generated, trace: str) -> dict[str, Any]:
         "elapsed_s": round(found.elapsed_s, 4),
         "first_token_s": round(found.first_token_s, 4),
         "trace": trace,
-        "cost": 0.0,
+        "cost": done.paid.cost if done.paid is not None else 0.0,
         "usage": msgspec.to_builtins(done.usage),
         "evidence": msgspec.to_builtins(done.evidence),
         "tool_calls": msgspec.to_builtins(done.tool_calls),

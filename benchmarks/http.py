@@ -1,0 +1,257 @@
+"""HTTP beside the engine called directly: `python -m benchmarks.http --json`.
+
+The same file is asked through the engine's own host and through an agent's HTTP, in turn: the
+time to the first token and the tokens a second, at 1 and 8 streams. The model is synthetic (random
+weights in a real model's shape). Idle streams wait at a paced engine, which sleeps. With
+`--litellm-python FILE` LiteLLM's proxy is measured beside one hop of the mesh; with `--soak N`
+that many requests of clients that disconnect are sent, and what is left behind is told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks import _http_target as target
+from benchmarks._http_overhead import measure_overhead
+from benchmarks._report import Options, progress, run
+from capabilities.messages import Delta, Generate, Message
+from capabilities.slm import synth
+from capabilities.slm.host import ModelHost
+from capabilities.slm.machine import cores
+from capabilities.slm.protocol import Settings
+
+SLOTS = 8
+CONTEXT = 512  # tokens of one request
+LONG_S = 600.0
+IDLE_STREAMS = 200
+SETTLE_S = 8.0  # until streams without a token have their headers and their memory is taken
+Stream = Callable[[str, int], AsyncIterator[float]]
+
+
+def _direct(host: ModelHost, eos: int) -> Stream:
+    async def stream(prompt: str, tokens: int) -> AsyncIterator[float]:
+        request = Generate(
+            messages=[Message("user", prompt)], max_tokens=tokens, logit_bias={eos: -100.0}
+        )
+        async for event in host.generate(request, timeout_s=LONG_S):
+            if isinstance(event, Delta):
+                yield time.perf_counter()
+
+    return stream
+
+
+def _over_http(client: httpx.AsyncClient, eos: int) -> Stream:
+    async def stream(prompt: str, tokens: int) -> AsyncIterator[float]:
+        body = {
+            "model": target.NAME,
+            "messages": [{"role": "user", "content": prompt}],
+            "max_tokens": tokens,
+            "logit_bias": {str(eos): -100},
+            "stream": True,
+        }
+        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            answer.raise_for_status()
+            async for line in answer.aiter_lines():
+                if '"content":"' in line and '"role"' not in line:
+                    yield time.perf_counter()
+
+    return stream
+
+
+async def _round(side: Stream, prompts: list[str], tokens: int) -> tuple[float, float, int]:
+    """Median ms to the first piece, seconds for all, pieces."""
+
+    async def one(prompt: str) -> tuple[float, int]:
+        began = time.perf_counter()
+        times = [at async for at in side(prompt, tokens)]
+        return (times[0] - began) * 1000, len(times)
+
+    began = time.perf_counter()
+    found = await asyncio.gather(*(one(prompt) for prompt in prompts))
+    elapsed_s = time.perf_counter() - began
+    return statistics.median(first for first, _ in found), elapsed_s, sum(n for _, n in found)
+
+
+def _prompt(rng: random.Random) -> str:
+    return "".join(rng.choice("abcdefghij klmnop") for _ in range(40))
+
+
+async def _speed(url: str, host: ModelHost, eos: int, options: Options) -> dict[str, Any]:
+    rng = random.Random(options.seed)
+    tokens = 12 if options.quick else 48
+    rounds = 3 if options.quick else options.more.rounds
+    figures: dict[str, Any] = {"ttft_ms": {}, "throughput_ratio": {}, "samples": {}}
+    limits = httpx.Limits(max_connections=SLOTS * 2)
+    async with httpx.AsyncClient(base_url=url, timeout=LONG_S, limits=limits) as client:
+        sides = {"direct": _direct(host, eos), "http": _over_http(client, eos)}
+        for side in sides.values():  # connections, templates and buffers are not what is measured
+            await _round(side, [_prompt(rng)] * SLOTS, 2)
+        for streams in (1, SLOTS):
+            firsts: dict[str, list[float]] = {name: [] for name in sides}
+            rates: dict[str, list[float]] = {name: [] for name in sides}
+            for number in range(rounds * (4 if streams == 1 else 1)):
+                prompts = [_prompt(rng) for _ in range(streams)]
+                order = list(sides.items())
+                for name, side in order if number % 2 else reversed(order):
+                    first_ms, elapsed_s, pieces = await _round(side, prompts, tokens)
+                    firsts[name].append(first_ms)
+                    rates[name].append(pieces / elapsed_s)
+            pairs = zip(firsts["http"], firsts["direct"], strict=True)
+            figures["ttft_ms"][str(streams)] = round(statistics.median(h - d for h, d in pairs), 2)
+            both = zip(rates["http"], rates["direct"], strict=True)
+            ratio = round(statistics.median(h / d for h, d in both), 3)
+            figures["throughput_ratio"][str(streams)] = ratio
+            figures["samples"][str(streams)] = {
+                name: {
+                    "first_ms_p50": round(statistics.median(firsts[name]), 2),
+                    "tokens_per_s_p50": round(statistics.median(rates[name]), 1),
+                    "tokens_per_s_best": round(max(rates[name]), 1),
+                }
+                for name in sides
+            }
+            progress(f"{streams} streams: {figures['samples'][str(streams)]}, ratio {ratio}")
+    return figures
+
+
+def _compared(folder: Path, signer: Any, options: Options) -> dict[str, Any]:
+    shape = (
+        "tiny" if options.quick and not options.more.shape else options.more.shape or "smollm2-135m"
+    )
+    path = folder / f"{shape}.gguf"
+    progress(f"writing random weights in the shape of {shape}")
+    synth.write(path, shape, "q8_0", seed=options.seed)
+    eos = synth.SHAPES[shape].vocabulary - 1
+    threads = options.more.threads or max(1, cores() - 1)
+    shared = {"slots": SLOTS, "threads": threads, "prefix_tokens": 0}
+    model = {"path": str(path), "context": CONTEXT, **shared}
+    with target.Target(folder, signer, "desk", models=[model]) as served:
+        served.wait()
+
+        async def measure() -> dict[str, Any]:
+            settings = Settings(context_tokens=CONTEXT * SLOTS, **shared)  # type: ignore[arg-type]
+            host = ModelHost(path, settings)
+            await host.start()
+            try:
+                return await _speed(served.url, host, eos, options)
+            finally:
+                await host.stop()
+
+        figures = asyncio.run(measure())
+    return {**figures, "setup": {"shape": shape, "quant": "q8_0", "threads": threads}}
+
+
+def _idle(folder: Path, signer: Any) -> dict[str, Any]:
+    """What 200 streams cost that wait for their next token."""
+    with target.Target(folder, signer, "board", token_s=600.0) as served:
+        served.wait()
+
+        async def hold() -> tuple[float, float, int]:
+            async with httpx.AsyncClient(
+                base_url=served.url,
+                timeout=LONG_S,
+                limits=httpx.Limits(max_connections=IDLE_STREAMS),
+            ) as client:
+                before = served.front_mb()
+                body = {
+                    "model": target.NAME,
+                    "messages": [{"role": "user", "content": "hello"}],
+                    "stream": True,
+                    "gossamer": {"timeout_s": LONG_S},
+                }
+                begun: list[int] = []
+
+                async def one() -> None:
+                    async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+                        begun.append(answer.status_code)
+                        async for _ in answer.aiter_lines():
+                            pass
+
+                tasks = [asyncio.create_task(one()) for _ in range(IDLE_STREAMS)]
+                await asyncio.sleep(SETTLE_S)
+                for _ in range(60):  # a machine with other work takes longer
+                    if len(begun) == IDLE_STREAMS:
+                        break
+                    await asyncio.sleep(0.5)
+                after = served.front_mb()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                return before, after, sum(status == 200 for status in begun)
+
+        before, after, streams = asyncio.run(hold())
+    progress(f"{streams} idle streams: {before:.1f} -> {after:.1f} MB")
+    return {
+        "idle_streams_mb": round(after - before, 1),
+        "idle_streams": streams,
+        "front_mb": round(before, 1),
+    }
+
+
+def _soak(count: int, seed: int) -> dict[str, Any]:
+    from tests.e2e import soak
+    from tests.e2e.serving import serving
+
+    with (
+        tempfile.TemporaryDirectory(prefix="gossamer-http-") as folder,
+        serving(Path(folder)) as it,
+    ):
+        asyncio.run(soak.crowd(it.url, 60, seed=seed))
+        time.sleep(2)
+        before, memory = soak.held(it), soak.memory_mb(it)
+        outcomes = asyncio.run(soak.crowd(it.url, count, seed=seed + 1))
+        after = soak.settled(it, before)
+        left = {key: after[key] - before[key] for key in before if after[key] > before[key]}
+        return {
+            "requests": count,
+            "left_behind": left,
+            "outcomes": dict(outcomes),
+            "mb_before": memory,
+            "mb_after": soak.memory_mb(it),
+        }
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Every part in turn."""
+    figures: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="gossamer-http-") as name:
+        folder = Path(name)
+        signer = target.authority(folder)
+        figures |= _compared(folder, signer, options)
+        figures |= _idle(folder, signer)
+    calls = 40 if options.quick else 300
+    figures["overhead_ms"] = measure_overhead(options.more.litellm_python, calls)
+    progress(f"one hop adds {figures['overhead_ms']}")
+    if options.more.soak:
+        figures["soak"] = _soak(options.more.soak, options.seed)
+    figures["peers"] = []
+    if options.more.litellm_python is not None:
+        found = {k: v for k, v in figures["overhead_ms"].items() if k.startswith("litellm")}
+        figures["peers"] = [{"name": "litellm proxy", **found}]
+    return figures
+
+
+def _extend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shape", default="", help="of the synthetic model (smollm2-135m)")
+    parser.add_argument("--threads", type=int, default=0, help="0: one fewer than the cores")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--soak", type=int, default=0, help="requests of clients that disconnect")
+    parser.add_argument(
+        "--litellm-python",
+        type=Path,
+        default=None,
+        help="the interpreter of an environment with litellm[proxy]",
+    )
+
+
+if __name__ == "__main__":
+    run("HTTP beside the engine called directly.", measure, _extend)
