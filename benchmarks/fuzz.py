@@ -257,6 +257,15 @@ def _question(data: bytes) -> object:
     )
 
 
+def _unbundled(data: bytes) -> object:
+    return [wire.decode(frame) for frame in wire.unbundle(data)]
+
+
+def _make_bundle(rng: random.Random) -> bytes:
+    make = _framed(wire.Message)
+    return next(wire.bundle([make(rng) for _ in range(rng.randrange(1, 5))], 1 << 16))
+
+
 def _token(rng: random.Random) -> bytes:
     addresses = ("tcp://10.0.0.1:7102",)
     token = invitations.Token(
@@ -268,6 +277,7 @@ def _token(rng: random.Random) -> bytes:
 NAMES = (b"knowledge.gpt/arithmetic@abacus", b"data.gpt/a/b/c", b"computation.gpt/segment/m/0-7")
 TARGETS: dict[str, Target] = {
     "wire.decode": Target(wire.decode, _framed(wire.Message)),
+    "wire.unbundle": Target(_unbundled, _make_bundle),
     "wire.decode_admission": Target(wire.decode_admission, _framed(wire.AdmissionMessage)),
     "records": Target(_record, packed(records.Profile, records.Status)),
     "statements": Target(_signed(statements.read_statement), packed(statements.Statement)),

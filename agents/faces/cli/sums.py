@@ -5,12 +5,15 @@ from __future__ import annotations
 import enum
 import sys
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agents.faces.cli.common import AsJson, State, guarded, with_agent
 from agents.faces.show import GRACE_S, print_json
+
+if TYPE_CHECKING:
+    from agents.faces.sheets import Cell, Sheet
 
 
 class KindName(enum.StrEnum):
@@ -97,9 +100,10 @@ def _numbers(text: str) -> list[float]:
         raise typer.BadParameter(f"--edges takes numbers, such as 0.5,1: {error}") from error
 
 
-def _sheet(found: dict[str, Any]) -> Any:
+def _sheet(found: dict[str, Any]) -> Sheet:
     from agents.faces.sheets import Sheet
 
+    rows: list[tuple[Cell | str, ...]]
     if found["kind"] == KindName.HISTOGRAM:
         bounds = [f"{edge:g}" for edge in found["edges"]]
         ranges = [f"below {bounds[0]}", *map(" to ".join, pairwise(bounds))]
