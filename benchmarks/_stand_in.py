@@ -59,6 +59,7 @@ class StandIn:
         self.script: deque[Fault] = deque()
         self.always = Fault(no_model=not with_model)
         self.seen: list[dict[str, Any]] = []  # the bodies, as they came
+        self.billed: list[tuple[int, int]] = []  # tokens in and out, of every answer begun
         self.closed_early = 0
         self.url = ""
         self._with_model = with_model
@@ -144,10 +145,11 @@ class StandIn:
         limit = int(body.get("max_tokens") or body.get("max_completion_tokens") or 64)
         if fixed or self._host is None:
             words = ["The", " cloud", " answers", " so."][:limit]
-            for word in words:
-                yield word, None
             count = sum(len(m["content"].split()) for m in body["messages"])
             usage = {"prompt_tokens": count, "completion_tokens": len(words)}
+            self.billed.append((count, len(words)))  # also if nobody reads it to the end
+            for word in words:
+                yield word, None
             yield "", (usage, "stop")
             return
         generate = Generate(

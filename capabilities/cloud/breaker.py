@@ -28,7 +28,7 @@ class BreakerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     failures: int = 3
     open_s: float = 5.0
-    longest_s: float = 120.0
+    longest_s: float = 30.0
     probes: int = 1
 
 
