@@ -323,6 +323,8 @@ class NodeCore:
 
     def drain_events(self) -> list[Event]:
         """What happened since the last call."""
+        if not self._events:
+            return []
         events = list(self._events)
         self._events.clear()
         return events
