@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from agents.admitting import Door
 from agents.classifier.catalogue import ARITHMETIC, GENERATE, MESH, WELL_KNOWN, KnownName
 from agents.config import AgentConfig, ModelSection, NameSection
+from agents.scheduling.admission import Ask
 from agents.telemetry.observer import Observer, WatchedCall, begun, count_served
 from agents.telemetry.spans import SPAN_BYTES, Span
 from capabilities.base import Capability, Request
@@ -35,6 +37,7 @@ class CapabilityService:
     def __init__(self, capability: Capability, observer: Observer | None = None) -> None:
         self.capability = capability
         self._observer = observer or Observer()
+        self._door = Door(capability)
 
     def _request(self, call: IncomingCall) -> Request:
         # State computed for one asker (a prompt's prefix) must not serve another; the label
@@ -51,10 +54,21 @@ class CapabilityService:
 
     def admit(self, call: IncomingCall) -> Verdict:
         """Ask the capability."""
-        admission = self.capability.admit(self._request(call))
-        if not admission.accepted:
+        request = self._request(call)
+        # The capability guards its own limits as well: it may be asked by other ways.
+        decision = self._door.admit(
+            id(call),
+            Ask(caller=request.isolation, priority=request.priority, time_left_s=request.timeout_s),
+        )
+        verdict = Verdict(decision.accepted, decision.reason, decision.retry_after_s)
+        if decision.accepted:
+            admission = self.capability.admit(request)
+            verdict = Verdict(admission.accepted, admission.reason, admission.retry_after_s)
+            if not admission.accepted:
+                self._door.forget(id(call))
+        if not verdict.accepted:
             self._observer.meter.count("gossamer.served", name=call.name, outcome="rejected")
-        return Verdict(admission.accepted, admission.reason, admission.retry_after_s)
+        return verdict
 
     def serve(self, call: IncomingCall) -> AsyncIterator[bytes]:
         """The capability's answer."""
@@ -65,7 +79,8 @@ class CapabilityService:
             name=call.name,
             kind="server",
         )
-        return WatchedCall(self.capability.serve(self._request(call)), span, self._served)
+        answer = self._door.through(id(call), self.capability.serve(self._request(call)))
+        return WatchedCall(answer, span, self._served)
 
     def _served(self, span: Span) -> None:
         count_served(self._observer.meter, span)

@@ -46,6 +46,7 @@ class Occupancy(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     inflight: int
     queued: int = 0
+    places: int = 0  # requests that may wait
     tokens_per_s: float = 0.0  # measured here, 0 before the first measurement
     healthy: bool = True
     note: str = ""  # why it is not healthy, one line

@@ -50,9 +50,10 @@ async def ask_and_show(
     as_json: bool = False,
     reach: str = "mesh",
     timeout_s: float = ASK_TIMEOUT_S,
+    policy: str = "",
 ) -> int:
     """Ask, show the answer as it comes and its route; 0 for an answer, 1 for none."""
-    args = {"question": question, "timeout_s": timeout_s, "reach": reach}
+    args = {"question": question, "timeout_s": timeout_s, "reach": reach, "policy": policy}
     if as_json:
         found = await client.fetch("ask", args, silence_s=timeout_s + GRACE_S)
         print_json(found)

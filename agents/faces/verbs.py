@@ -272,6 +272,8 @@ class Verbs:
             temperature=number_of(args, "temperature", 0.0, low=0.0, high=2.0),
             seed=int(number_of(args, "seed", 0, low=0, high=MAX_SEED)),
             name=str(args.get("name") or ""),
+            policy=str(args.get("policy") or ""),
+            patience_s=number_of(args, "patience_s", 0.0, low=0.0, high=MAX_TIMEOUT_S),
         )
 
     def _task(self, timeout_s: float, reach: Reach = Reach.MESH) -> Task:

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 import msgspec
 
@@ -23,14 +22,15 @@ from agents.escalation.ladder import CLOUD_RUNG
 from agents.orchestrator import allocate as allocation
 from agents.orchestrator import climbing, freshness
 from agents.orchestrator.allocate import Allocation, Route
+from agents.orchestrator.dispatch import Dispatcher, Make, closing
 from agents.orchestrator.events import Failed, Finished, Retry, Started, StepDelta
 from agents.orchestrator.plan import Plan, Step, critical_first, filled, path_lengths
 from agents.orchestrator.progress import Kept, Outcome, Run, StepState
 from agents.orchestrator.verify import Answer, Assembly, better, verify
 from agents.parts import Parts
 from agents.port import MeshPort, Offer
-from agents.scheduling.policies import Context
-from capabilities.messages import Delta, Generate, Message, Paid, decode_event, encode
+from agents.scheduling.flights import Flight
+from capabilities.messages import Delta, Event, Generate, Paid, decode_event, encode
 from mesh.core.access import CLOUD
 from mesh.core.errors import Cancelled, DeadlineExceeded, GossamerError, Rejected
 
@@ -44,11 +44,12 @@ MAX_REJECTIONS = 3  # redirects after a REJECT and before waiting: it costs a ro
 class Executor:
     """Runs plans over a :class:`~agents.port.MeshPort`; one per agent, for all its requests."""
 
-    def __init__(self, port: MeshPort, parts: Parts, rng: random.Random) -> None:
+    def __init__(
+        self, port: MeshPort, parts: Parts, rng: random.Random, make: Make | None = None
+    ) -> None:
         self._port = port
         self._parts = parts
-        self._rng = rng
-        self._dispatched: Counter[bytes] = Counter()
+        self.dispatch = Dispatcher(parts, rng, make)
         self.counters: Counter[str] = Counter()
 
     async def run_plan(
@@ -154,11 +155,13 @@ class Executor:
             node=state.node,
             tried=frozenset(state.tried),
         )
-        context = Context(
-            rng=self._rng, dispatched=self._dispatched, objective=run.options.objective
+        job = self.dispatch.job(run.options, state.question)
+        context = self.dispatch.context(
+            run.options, job, state.name, self._port.now(), state.deadline
         )
+        parts = self.dispatch.parts_for(run.options.policy)
         allotted, asked = await freshness.confirm(
-            self._port, state.name, offers, need, self._parts, context
+            self._port, state.name, offers, need, parts, context
         )
         if asked:
             self._note(run, state.step.id, "load.asked", asked)
@@ -235,51 +238,51 @@ class Executor:
         )
         task = msgspec.structs.replace(run.task, deadline=deadline, why=state.cloud.because)
         body = encode(self._request(state, run))
-        self._dispatched[offer.node] += 1
+        job, patience_s = self.dispatch.job(run.options, state.question), run.options.patience_s
+        loop = asyncio.get_running_loop()
+        end = loop.time() + max(0.0, deadline - now) + GRACE_S
+        first = loop.time() + patience_s + GRACE_S if patience_s else end
         try:
-            async with asyncio.timeout(max(0.0, deadline - now) + GRACE_S):
-                async with _closing(self._port.call(offer, body, task)) as stream:
+            with self.dispatch.calling(offer, job, task, assembly, self._port.now) as flight:
+                async with (
+                    asyncio.timeout_at(min(first, end)) as clock,
+                    closing(self._port.call(offer, body, task)) as stream,
+                ):
                     async for data in stream:
+                        clock.reschedule(end)
                         event = decode_event(data)
                         assembly.take(event)
-                        if isinstance(event, Delta) and event.text:
-                            await run.emit(
-                                StepDelta(
-                                    step=state.step.id, text=event.text, thinking=event.thinking
-                                )
-                            )
+                        await self._heard(event, flight, state, run)
         except TimeoutError as error:
             if assembly.done is None:
-                raise DeadlineExceeded("the node did not finish in time") from error
+                raise DeadlineExceeded(
+                    "the node did not finish in time"
+                    if flight.first_at >= 0 or not patience_s
+                    else f"no word came within {patience_s:g} s"
+                ) from error
         except GossamerError:
             if assembly.done is None:  # after the last message nothing is lost with the link
                 raise
-        finally:
-            self._dispatched[offer.node] -= 1
-            if self._dispatched[offer.node] <= 0:
-                del self._dispatched[offer.node]
         return assembly.whole()
 
+    async def _heard(self, event: Event, flight: Flight, state: StepState, run: Run) -> None:
+        if isinstance(event, Delta):
+            self.dispatch.heard(flight, event.tokens, self._port.now())
+            if event.text:
+                await run.emit(
+                    StepDelta(step=state.step.id, text=event.text, thinking=event.thinking)
+                )
+
     def _request(self, state: StepState, run: Run) -> Generate:
-        options = run.options
-        messages = [Message("system", options.system)] if options.system else []
-        if not state.step.depends and state.step.question == state.question:
-            messages += options.history
-        messages.append(Message("user", state.question))
-        estimate = self._parts.complexity.estimate(state.question)
+        request, difficulty = self.dispatch.request(run.options, state)
         self._note(
             run,
             state.step.id,
             "complexity",
-            f"at most {options.max_tokens or estimate.answer_tokens} tokens",
-            score=estimate.difficulty,
+            f"at most {request.max_tokens} tokens",
+            score=difficulty,
         )
-        return Generate(
-            messages=messages,
-            max_tokens=options.max_tokens or estimate.answer_tokens,
-            temperature=options.temperature,
-            seed=options.seed,
-        )
+        return request
 
     def _failed(
         self, state: StepState, run: Run, offer: Offer, assembly: Assembly, error: GossamerError
@@ -453,7 +456,7 @@ class Executor:
         self._note(
             run,
             state.step.id,
-            f"policy.{type(self._parts.policy).__name__}",
+            f"policy.{type(self.dispatch.parts_for(run.options.policy).policy).__name__}",
             f"ask {order[0].node_name}" if order else "nobody to ask",
             score=order[0].load if order else 0.0,
             inputs={
@@ -484,14 +487,3 @@ class Executor:
             step=step,
             at_s=self._port.now() - run.begun,
         )
-
-
-@asynccontextmanager
-async def _closing(stream: AsyncIterator[bytes]) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Close the stream when leaving: closing it is what cancels the call."""
-    try:
-        yield stream
-    finally:
-        close = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()

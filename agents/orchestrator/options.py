@@ -15,7 +15,9 @@ class AskOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``name`` asks for a name, or ``name@node`` for one node; planning and understanding are then
     left out. ``max_tokens`` 0 leaves it to the estimate of complexity. ``history`` are earlier
     turns; they go along when the question is one step. ``objective`` is latency, accuracy or
-    resources. ``trace`` continues a trace that began elsewhere (16 bytes).
+    resources. ``policy`` takes the place of the configured scheduling policy; ``patience_s`` is
+    how long one node may take to its first token (0: as long as there is time). ``trace``
+    continues a trace that began elsewhere (16 bytes).
     """
 
     timeout_s: float = 30.0
@@ -33,4 +35,6 @@ class AskOptions(msgspec.Struct, frozen=True, kw_only=True):
     trace: bytes = b""
     caller: bytes = b""
     hops: int = 0
+    policy: str = ""
+    patience_s: float = 0.0
     warrant: Signed | None = None  # of ``caller``, where this question is passed on for it

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from agents.classifier.catalogue import KnownName, known_names, remember
-from agents.configure import PartsConfig, build
+from agents.configure import POLICIES, PartsConfig, build
 from agents.orchestrator.aggregate import cost_of, missing_of, nodes_of, retry_of, text_of
 from agents.orchestrator.allocate import Route, route
 from agents.orchestrator.events import Answered, AskEvent, Planned
@@ -68,7 +68,7 @@ class Orchestrator:
         self._port = port
         self._parts = parts or build()
         self._rng = rng or random.Random()
-        self._executor = Executor(port, self._parts, self._rng)
+        self._executor = Executor(port, self._parts, self._rng, POLICIES.create)
         self._remembered: dict[str, KnownName] = {}
 
     @property
@@ -92,12 +92,14 @@ class Orchestrator:
         """Events as they happen; the last one is :class:`~agents.orchestrator.events.Answered`.
 
         What fails in the mesh is told in the answer, not raised. Raises
-        :class:`~mesh.core.errors.NameInvalid` for ``options.name`` outside the grammar.
+        :class:`~mesh.core.errors.NameInvalid` for ``options.name`` outside the grammar, and
+        :class:`~mesh.core.errors.ConfigError` for an unknown ``options.policy``.
         Closing the iterator cancels everything that is under way.
         """
         options = options or AskOptions()
         if options.name:
             names.parse_address(options.name)
+        self._executor.dispatch.parts_for(options.policy)  # says at once if there is none
         events: asyncio.Queue[AskEvent | None] = asyncio.Queue(maxsize=MAX_EVENTS)
         worker = asyncio.create_task(self._work(question, options, events))
         try:

@@ -108,6 +108,7 @@ class SlmCapability(Capability):
             slots=self._slots,
             inflight=min(taken, self._slots),
             queued=max(0, taken - self._slots),
+            places=self._queue,
             tokens_per_s=self._tokens_per_s,
             healthy=health.healthy,
             note="" if health.healthy else health.note or health.state,

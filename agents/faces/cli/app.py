@@ -116,6 +116,7 @@ def up(
         'gossamer ask "What is 48 * 27?"',
         'gossamer ask "What is a mesh?" --reach node --json',
         'gossamer ask "Plan a week in Rome." --allow-cloud',
+        'gossamer ask "What is 48 * 27?" --policy predictive',
         "gossamer ask  (without a question, on a terminal, it opens a prompt)",
     )
 )
@@ -130,6 +131,9 @@ def ask(
         bool,
         typer.Option("--allow-cloud", help="Where the mesh cannot, ask the cloud (--reach cloud)."),
     ] = False,
+    policy: Annotated[
+        str, typer.Option("--policy", metavar="NAME", help="Schedule this one by another policy.")
+    ] = "",
     timeout: Timeout = ASK_TIMEOUT_S,
     state: State = None,
     as_json: AsJson = False,
@@ -155,7 +159,9 @@ def ask(
 
             code = with_agent(
                 state,
-                lambda client: talk.ask(client, question, reach.value, timeout, as_json=as_json),
+                lambda client: talk.ask(
+                    client, question, reach.value, timeout, as_json=as_json, policy=policy
+                ),
             )
     raise typer.Exit(code)
 

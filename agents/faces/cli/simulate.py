@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agents.faces.cli.common import EXIT_FAILED, AsJson, guarded
+from agents.faces.cli.simulate_scheduling import scheduling
 from agents.faces.show import print_json
 from mesh.core.errors import ConfigError
 
@@ -32,6 +33,10 @@ simulate_app = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add ``simulate`` to the command line."""
+    simulate_app.command(
+        "scheduling",
+        epilog="Example:  gossamer simulate scheduling --limit 5 --seeds 20 --out figures",
+    )(scheduling)
     app.add_typer(simulate_app, name="simulate")
 
 

@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
 
 async def ask(
-    client: ControlClient, question: str, reach: str, timeout_s: float, *, as_json: bool
+    client: ControlClient,
+    question: str,
+    reach: str,
+    timeout_s: float,
+    *,
+    as_json: bool,
+    policy: str = "",
 ) -> int:
     """Ask, show the answer as it comes and its route; the exit code."""
-    return await ask_and_show(client, question, as_json=as_json, reach=reach, timeout_s=timeout_s)
+    return await ask_and_show(
+        client, question, as_json=as_json, reach=reach, timeout_s=timeout_s, policy=policy
+    )
 
 
 class CallOptions(NamedTuple):

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from agents.orchestrator.freshness import worth_asking
 from agents.port import Offer
 from agents.scheduling.admission import Ask, Gate
 from agents.scheduling.flights import Flight, Flights
@@ -38,12 +39,14 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     asked after a REJECT; ``age_s`` how old gossiped load gets; ``lengths_known`` whether the
     policy is told how long an answer will be; ``ties`` at how many nodes one request may stand in
     line at once, the first free slot taking it and the other places given up (tied requests:
-    Dean and Barroso 2013)."""
+    Dean and Barroso 2013); ``ask_fresh`` whether candidates are asked for their load when a
+    choice is close."""
 
     limit_s: float = 0.0
     queue: int = 0
     redirects: int = 0
     ties: int = 1
+    ask_fresh: bool = False
     ingress: int = 1
     age_s: float = FRESH_AGE_S
     round_trip_s: float = 0.0
@@ -156,6 +159,7 @@ class Simulation:
         self._decisions = 0
         self.served: list[Served] = []
         self.rejected = 0  # REJECTs of nodes
+        self.asked = 0  # loads asked for
         self.given_up = 0  # requests whose patience ended in a queue
         for change in changes:
             self._push(change.at, "change", change)
@@ -234,6 +238,12 @@ class Simulation:
         rules = self._rules
         context = self._context(request, ingress, patience_s)
         order = ingress.policy.order(self._offers(ingress, exclude), context)
+        if rules.ask_fresh and (asked := worth_asking(order, ingress.policy, context)):
+            for number in (int.from_bytes(node, "big") for node in asked):
+                gate = self._nodes[number].gate
+                ingress.view[number] = (gate.taken / gate.slots, self._now)
+            self.asked += len(asked)
+            order = ingress.policy.order(self._offers(ingress, exclude), context)
         if not order:
             return False
         place = _Place(ingress.number, int.from_bytes(order[0].node, "big"), self._decisions)
