@@ -2,8 +2,8 @@
 
 Real processes share one book and call a stand-in over HTTP; some are killed with SIGKILL while
 they reserve, wait and read. What counts is the provider's own bill. Alone:
-``python -m benchmarks._scheduling_budget --json``; as a part of ``benchmarks.scheduling``:
-:func:`measure`.
+``python -m benchmarks._scheduling_budget --json``; ``python -m benchmarks.scheduling
+--only budget`` runs it too.
 """
 
 from __future__ import annotations
@@ -144,6 +144,8 @@ def _account(book: Path, limit: int, stand_in: StandIn, paid: Any) -> dict[str, 
         "lost": int(str(lost)),
     }
 
+
+PARTS = {"budget": measure}
 
 if __name__ == "__main__":
     _report.run(__doc__ or "", lambda options: {"budget": measure(options)})

@@ -3,8 +3,8 @@
 Real nodes in one process, each with a paced engine (it sleeps a stated time per token and
 stands for a board) whose slots are kept full; the cloud is a stand-in over HTTP that first
 works, then fails in every way that providers do, then works again. Alone:
-``python -m benchmarks._scheduling_no_cloud --json``; as a part of ``benchmarks.scheduling``:
-:func:`measure`.
+``python -m benchmarks._scheduling_no_cloud --json``; ``python -m benchmarks.scheduling
+--only no_cloud`` runs it too.
 """
 
 from __future__ import annotations
@@ -210,6 +210,8 @@ async def _phase(
     await asyncio.gather(*running_now)
     return {"became": became, "took_s": took, "by_cloud": by_cloud}
 
+
+PARTS = {"no_cloud": measure}
 
 if __name__ == "__main__":
     _report.run(__doc__ or "", lambda options: {"no_cloud": measure(options)})
