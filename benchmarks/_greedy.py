@@ -11,13 +11,18 @@ import llama_cpp
 import numpy as np
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
+_STEP_TOKENS = 2048  # fed to llama.cpp at once
+_ALL_TOKENS = 16_384  # of context, over all sequences, unless told otherwise
+
 
 class Greedy:
-    """One loaded model; `replies` answers chats `parallel` at a time, temperature zero."""
+    """One loaded model; `replies` answers chats `parallel` at a time, temperature zero.
 
-    def __init__(
-        self, path: Path, parallel: int = 32, context: int = 384, threads: int = 1
-    ) -> None:
+    Without `context` each sequence has room for all that the model was trained on, at most 1,024
+    tokens, and as many run side by side as share 16,384.
+    """
+
+    def __init__(self, path: Path, parallel: int = 0, context: int = 0, threads: int = 1) -> None:
         llama_cpp.llama_backend_init()
         # Kept as an attribute: llama.cpp calls it for as long as the process lives.
         self._silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
@@ -27,9 +32,11 @@ class Greedy:
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_parameters)
         if not self._model:
             raise RuntimeError(f"llama.cpp cannot load {path}")
+        context = context or min(1024, llama_cpp.llama_model_n_ctx_train(self._model))
+        parallel = parallel or min(32, _ALL_TOKENS // context)
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = parallel * context
-        parameters.n_batch = parameters.n_ubatch = 2048
+        parameters.n_batch = parameters.n_ubatch = _STEP_TOKENS
         parameters.n_seq_max = parallel
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.kv_unified = False
@@ -62,6 +69,14 @@ class Greedy:
         )
         return list(room[:count])
 
+    def count(self, text: str) -> int:
+        """Tokens of a plain text."""
+        raw = text.encode()
+        room = (llama_cpp.llama_token * (len(raw) + 8))()
+        return int(
+            llama_cpp.llama_tokenize(self._vocabulary, raw, len(raw), room, len(room), False, False)
+        )
+
     def replies(self, prompts: Sequence[list[int]]) -> list[list[int]]:
         """Token ids that greedy decoding writes after each prompt, up to the end of the turn."""
         # Similar lengths together, so that few wait for the longest.
@@ -87,7 +102,7 @@ class Greedy:
         replies: list[list[int]] = [[] for _ in prompts]
         positions = [0] * len(prompts)
         pending = dict(enumerate(prompts))
-        batch = llama_cpp.llama_batch_init(2048, 0, 1)
+        batch = llama_cpp.llama_batch_init(_STEP_TOKENS, 0, 1)
         try:
             while pending:
                 best = self._decode(batch, pending, positions)
@@ -105,23 +120,26 @@ class Greedy:
         self, batch: llama_cpp.llama_batch, pending: dict[int, list[int]], positions: list[int]
     ) -> dict[int, int]:
         """Feed what is pending and return the likeliest next token of each sequence."""
-        row, last = 0, {}
-        for i, tokens in pending.items():
-            for token in tokens:
-                batch.token[row] = token
-                batch.pos[row] = positions[i]
-                batch.n_seq_id[row] = 1
-                batch.seq_id[row][0] = i
-                batch.logits[row] = False
-                positions[i] += 1
-                row += 1
-            batch.logits[row - 1] = True
-            last[i] = row - 1
-        batch.n_tokens = row
-        if llama_cpp.llama_decode(self._context, batch):
-            raise RuntimeError("llama_decode failed")
+        rows = [
+            (i, token, place == len(tokens) - 1)
+            for i, tokens in pending.items()
+            for place, token in enumerate(tokens)
+        ]
         best = {}
-        for i, at in last.items():
-            logits = llama_cpp.llama_get_logits_ith(self._context, at)
-            best[i] = int(np.ctypeslib.as_array(logits, shape=(self._size,)).argmax())
+        for start in range(0, len(rows), _STEP_TOKENS):
+            step = rows[start : start + _STEP_TOKENS]
+            for at, (i, token, last) in enumerate(step):
+                batch.token[at] = token
+                batch.pos[at] = positions[i]
+                batch.n_seq_id[at] = 1
+                batch.seq_id[at][0] = i
+                batch.logits[at] = last
+                positions[i] += 1
+            batch.n_tokens = len(step)
+            if llama_cpp.llama_decode(self._context, batch):
+                raise RuntimeError("llama_decode failed")
+            for at, (i, _, last) in enumerate(step):
+                if last:
+                    logits = llama_cpp.llama_get_logits_ith(self._context, at)
+                    best[i] = int(np.ctypeslib.as_array(logits, shape=(self._size,)).argmax())
         return best

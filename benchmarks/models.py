@@ -1,7 +1,8 @@
 """What the embedded models can do: `python -m benchmarks.models --json`.
 
 Evaluates the shipped GGUF files through llama.cpp, greedily, on held-out questions. No figure comes
-from training: what is printed is what a node would answer.
+from training: what is printed is what a node would answer. What cannot be measured is null, and
+`missing` says why.
 """
 
 from __future__ import annotations
@@ -9,165 +10,247 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import _models_specialists as specialists
+from benchmarks import (
+    _models_arithmetic,
+    _models_embedder,
+    _models_exits,
+    _models_general,
+    _models_specialists,
+)
 from benchmarks._greedy import Greedy
+from benchmarks._models_exits import messages
 from benchmarks._report import Options, progress, run
-from capabilities.slm.embedded import EmbeddedModel, embedded_models
-from capabilities.slm.training import arithmetic, general
+from capabilities.slm import header
+from capabilities.slm.embedded import embedded_models
+from capabilities.slm.memory import estimate
+from capabilities.slm.training import union
 from capabilities.slm.training.chat import Example
+from capabilities.slm.training.exits import tasks_of
 
 QUESTIONS = 1000
 QUICK_QUESTIONS = 120
+EXIT_QUESTIONS = 200  # about 6,000 tokens
 THINK_END = "<|/think|>"
+FOLDER = Path(__file__).parents[1] / "capabilities" / "slm" / "embedded"
+LARGE = FOLDER / "large.gguf"
+# A conversation of so many tokens counts in the memory of both sides of a comparison.
+MEMORY_CONTEXT = 1024
 
-Judge = Callable[[Example, str], bool]
+Ask = Callable[[Sequence[Example]], list[str]]
+Figures = dict[str, Any]
+
+# The figure of each model that `quantized_loss` and `specialist_vs_large` compare.
+HEADLINE = {
+    "arithmetic": "exact",
+    "air_quality": "category",
+    "vitals": "triage",
+    "traffic": "state",
+    "general": "topic_accuracy",
+}
+_NAMES = (*HEADLINE, "embedder")
 
 
 def ask(model: Greedy, examples: Sequence[Example]) -> list[str]:
     """The visible answer to each example, by the model's own chat template."""
-    prompts = []
-    for example in examples:
-        messages = [{"role": "system", "content": example.system}] if example.system else []
-        for question, answer in example.history:
-            messages += [
-                {"role": "user", "content": question},
-                {"role": "assistant", "content": answer},
-            ]
-        messages.append({"role": "user", "content": example.question})
-        prompts.append(model.prompt(messages))
+    prompts = [model.prompt(messages(example)) for example in examples]
     return [model.text(reply).split(THINK_END)[-1].strip() for reply in model.replies(prompts)]
 
 
-def is_right(example: Example, answer: str) -> bool:
-    """Letter for letter one of the answers that the example allows."""
-    return answer in (example.alternatives or (example.answer,))
+def figures_of(name: str, path: Path, model: Greedy, options: Options) -> tuple[Figures, list[Any]]:
+    """The figures of the model in `path` at the work of `name`, and the raw samples."""
+    count = QUICK_QUESTIONS if options.quick else QUESTIONS
+    asking = partial(ask, model)
+    if name == "arithmetic":
+        return _models_arithmetic.measure(asking, count, options.seed, options.more.mawps)
+    if name == "general":
+        tasks = tasks_of(path)
+        return _models_general.measure(asking, model.count, tasks, count, options.seed)
+    return _models_specialists.measure(name, asking, count, options.seed)
 
 
-def shares(
-    examples: Sequence[Example], right: Sequence[bool], key: Callable[[Example], str]
-) -> dict[str, float]:
-    """The share that is right, by `key` of the example."""
-    seen = Counter(key(e) for e in examples)
-    good = Counter(key(e) for e, ok in zip(examples, right, strict=True) if ok)
-    return {name: round(good[name] / seen[name], 4) for name in sorted(seen)}
-
-
-def evaluate(
-    model: Greedy, held_out: Callable[[random.Random], Example], count: int, seed: int
-) -> tuple[list[Example], list[bool], list[dict[str, Any]]]:
-    """Ask `count` held-out questions; the examples, whether each was right, the raw samples."""
+def shared_cases(name: str, count: int, seed: int, tokens: Callable[[str], int]) -> list[Example]:
+    """Held-out questions of the domain `name` that a model of all domains is asked just so."""
     rng = random.Random(seed)
-    examples = [held_out(rng) for _ in range(count)]
-    answers = ask(model, examples)
-    right = [is_right(e, a) for e, a in zip(examples, answers, strict=True)]
-    raw = [
-        {"question": e.question, "system": e.system, "category": e.category,
-         "expected": e.answer, "answer": a, "right": ok}
-        for e, a, ok in zip(examples, answers, right, strict=True)
-    ]  # fmt: skip
-    return examples, right, raw
+    if name == "arithmetic":
+        half = count // 2
+        return [
+            *_models_arithmetic.exact_cases(rng, half),
+            *_models_arithmetic.stories(rng, count - half),
+        ]
+    found: list[Example] = []
+    while len(found) < count:
+        example = union.DOMAINS[name][1](rng)
+        if union.belongs(example):
+            found.append(example)
+    return found
 
 
-def arithmetic_figures(model: Greedy, options: Options) -> tuple[dict[str, Any], list[Any]]:
-    count = QUICK_QUESTIONS if options.quick else QUESTIONS
-    examples, right, raw = evaluate(model, arithmetic.held_out_example, count, options.seed)
-    by_wording = shares(
-        examples, right, lambda e: "new_wording" if e.new_wording else "known_wording"
+def score(name: str, examples: Sequence[Example], answers: Sequence[str]) -> float:
+    """The share of `answers` that is right, judged as the domain's own figure is."""
+    right = []
+    for example, answer in zip(examples, answers, strict=True):
+        if name in _models_specialists.SPECIALISTS:
+            of = _models_specialists.SPECIALISTS[name].category_of
+            right.append(of(answer) == of(example.answer))
+        elif example.category == "words":
+            expected = _models_arithmetic.value_of(example.answer)
+            right.append(expected is not None and _models_arithmetic.same_number(expected, answer))
+        else:
+            right.append(_models_general.is_right(example, answer))
+    return _models_arithmetic.share(right)
+
+
+def memory_mb(path: Path) -> float:
+    """Weights, keys and values of one conversation, and a step's temporaries; no process."""
+    need = estimate(
+        header.read(path),
+        path.stat().st_size,
+        context_tokens=MEMORY_CONTEXT,
+        batch_tokens=256,
+        rows=1,
     )
-    figures = {
-        "exact": round(sum(right) / count, 4),
-        "questions": count,
-        **shares(examples, right, lambda e: e.category),
-        **by_wording,
-    }
-    return figures, raw
+    return round((need.weights + need.context + need.compute) / 1e6, 2)
 
 
-def general_figures(model: Greedy, options: Options) -> tuple[dict[str, Any], list[Any]]:
+def against_large(options: Options, figures: Figures, large: Greedy) -> None:
+    """Each specialist and `large` on the same questions, with the memory that both take."""
     count = QUICK_QUESTIONS if options.quick else QUESTIONS
-    examples, right, raw = evaluate(model, general.held_out_example, count, options.seed)
-    by_category = shares(examples, right, lambda e: e.category)
-    # Handed to the expert, in whichever words.
-    declined = shares(
-        [e for e in examples if e.category == general.CALCULATION],
-        [
-            sample["answer"] in general.expert_answers()
-            for e, sample in zip(examples, raw, strict=True)
-            if e.category == general.CALCULATION
-        ],
-        lambda e: e.category,
-    )
-    figures = {
-        "topic_accuracy": by_category[general.TOPIC],
-        "declines_calculation": declined[general.CALCULATION],
-        "says_it_does_not_know": by_category[general.UNKNOWN],
-        "topics": len(general.load_topics()),
-        "questions": count,
-    }
-    return figures, raw
+    compared: Figures = {}
+    for name, model in _chosen(options).items():
+        loaded = Greedy(model)
+        examples = shared_cases(name, count, options.seed + 1, loaded.count)
+        if name == "general":
+            known = tasks_of(model) or ("chat",)
+            examples = [e for e in examples if _task_of(e) in known]
+        own, other = (ask(one, examples) for one in (loaded, large))
+        loaded.close()
+        mine, theirs = memory_mb(model), memory_mb(LARGE)
+        compared[name] = {
+            "specialist": score(name, examples, own),
+            "large": score(name, examples, other),
+            "memory_share": round(mine / theirs, 4),
+            "specialist_mb": mine,
+            "large_mb": theirs,
+            "questions": len(examples),
+        }
+        progress(f"{name} and large: {json.dumps(compared[name])}")
+    figures["specialist_vs_large"] = compared
 
 
-def specialist_figures(name: str) -> Callable[[Greedy, Options], tuple[dict[str, Any], list[Any]]]:
-    def figures(model: Greedy, options: Options) -> tuple[dict[str, Any], list[Any]]:
-        count = QUICK_QUESTIONS if options.quick else QUESTIONS
-        return specialists.measure(name, lambda e: ask(model, e), count, options.seed)
-
-    return figures
+def _task_of(example: Example) -> str:
+    return example.category if example.system and example.category in _TASKS else "chat"
 
 
-FIGURES = {
-    "arithmetic": arithmetic_figures,
-    "general": general_figures,
-    **{name: specialist_figures(name) for name in specialists.SPECIALISTS},
-}
-# The figure of each model that `quantized_loss` compares.
-HEADLINE = {
-    "arithmetic": "exact",
-    "general": "topic_accuracy",
-    **{name: specialist.figure for name, specialist in specialists.SPECIALISTS.items()},
-}
+_TASKS = ("plan", "extract", "reading_tasks", "reword", "join")
 
 
-def file_facts(model: EmbeddedModel, loaded: Greedy) -> dict[str, Any]:
-    return {"mb": round(model.path.stat().st_size / 1e6, 2), **loaded.facts()}
-
-
-def measure(options: Options) -> dict[str, Any]:
-    figures: dict[str, Any] = {"files": {}}
+def quantized_loss(options: Options, figures: Figures, missing: dict[str, str]) -> None:
+    """What quantization costs each model whose full precision lies in training's folder."""
     losses: dict[str, float] = {}
-    for name, model in embedded_models().items():
-        if name not in FIGURES or (options.more.only and name not in options.more.only.split(",")):
+    lacking = []
+    for name, key in HEADLINE.items():
+        full = options.more.full_precision / name / f"{name}.f32.gguf"
+        if name not in _chosen(options) or not figures.get(name):
+            continue
+        if not full.is_file():
+            lacking.append(name)
+            continue
+        progress(f"{name}: asking in full precision")
+        loaded = Greedy(full)
+        before, _ = figures_of(name, full, loaded, options)
+        loaded.close()
+        losses[name] = round(before[key] - figures[name][key], 4)
+    figures["quantized_loss"] = max(losses.values()) if losses else None
+    figures["quantized_loss_by_model"] = losses
+    if lacking:
+        missing["quantized_loss"] = (
+            f"no NAME/NAME.f32.gguf in {options.more.full_precision} for: {', '.join(lacking)}"
+        )
+
+
+def _chosen(options: Options) -> dict[str, Path]:
+    """The shipped models that this run asks, by name."""
+    shipped = {name: model.path for name, model in embedded_models().items() if name in HEADLINE}
+    return {name: path for name, path in shipped.items() if _wanted(options, name)}
+
+
+def _wanted(options: Options, name: str) -> bool:
+    return not options.more.only or name in options.more.only.split(",")
+
+
+def measure(options: Options) -> Figures:
+    figures: Figures = {"files": {}}
+    missing: dict[str, str] = {}
+    chosen = _chosen(options)
+    for name in HEADLINE:
+        if not _wanted(options, name):
+            continue
+        if name not in chosen:
+            figures[name] = None
+            missing[name] = f"{name}.gguf is not in the package"
             continue
         progress(f"{name}: asking")
-        loaded = Greedy(model.path)
-        figures["files"][name] = file_facts(model, loaded)
-        figures[name], raw = FIGURES[name](loaded, options)
+        loaded = Greedy(chosen[name])
+        figures["files"][name] = {**_size(chosen[name]), **loaded.facts()}
+        figures[name], raw = figures_of(name, chosen[name], loaded, options)
+        if name == "general":
+            _exits(options, figures, missing, chosen[name], loaded)
         loaded.close()
         progress(f"{name}: {json.dumps(figures[name])}")
         if options.out:
             (options.out / f"{name}.json").write_text(json.dumps(raw, indent=1))
-        full = options.more.full_precision / name / f"{name}.f32.gguf"
-        if full.is_file():
-            loaded = Greedy(full)
-            before, _ = FIGURES[name](loaded, options)
-            loaded.close()
-            losses[name] = round(before[HEADLINE[name]] - figures[name][HEADLINE[name]], 4)
-        else:
-            progress(f"{name}: {full} is not there, quantized loss not measured")
-    if losses:
-        figures["quantized_loss"] = max(losses.values())
-        figures["quantized_loss_by_model"] = losses
+    if LARGE.is_file():
+        large = Greedy(LARGE)
+        figures["files"]["large"] = {**_size(LARGE), **large.facts()}
+        against_large(options, figures, large)
+        large.close()
+    else:
+        figures["specialist_vs_large"] = None
+        missing["specialist_vs_large"] = "large.gguf is not in the package"
+    quantized_loss(options, figures, missing)
+    if _wanted(options, "embedder"):
+        progress("embedder")
+        figures["embedder"] = _models_embedder.measure(options.more.intents, options.seed)
+    figures["files_mb"] = round(sum(f["mb"] for f in figures["files"].values()), 2)
+    if missing:
+        figures["missing"] = missing
     return figures
+
+
+def _exits(
+    options: Options, figures: Figures, missing: dict[str, str], model: Path, loaded: Greedy
+) -> None:
+    exits = model.with_suffix(".exits.gguf")
+    if not exits.is_file():
+        figures["exits"] = None
+        missing["exits"] = f"{exits.name} is not in the package"
+        return
+    progress("general: its exits")
+    count = QUICK_QUESTIONS if options.quick else EXIT_QUESTIONS
+    figures["files"]["general.exits"] = _size(exits)
+    figures["exits"] = _models_exits.measure(model, exits, loaded, count, options.seed)
+
+
+def _size(path: Path) -> Figures:
+    return {"mb": round(path.stat().st_size / 1e6, 2)}
 
 
 def extend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--only", default=None, help="models to ask, with commas between; default: all"
+        "--only",
+        default=None,
+        help=f"models to ask, with commas between: {', '.join(_NAMES)}; default: all",
+    )
+    parser.add_argument(
+        "--mawps", type=Path, default=None, help="mawps_train.json, for arithmetic.mawps"
+    )
+    parser.add_argument(
+        "--intents", type=Path, default=None, help="CLINC150's file, for the embedder's intents"
     )
     parser.add_argument(
         "--full-precision",
