@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.faces.arguments import number_of, reach_of, text_of, timeout_of, trace_of
+from agents.faces.arguments import MAX_TIMEOUT_S, number_of, reach_of, text_of, timeout_of, trace_of
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary, version
 from agents.faces.verbs_generate import MAX_MESSAGES, GenerateVerbs
