@@ -13,6 +13,7 @@ import socket as stdlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 from mesh.net.sockets import cut_connection
 
@@ -52,13 +53,26 @@ def received_bytes(descriptor: int) -> int:
     return int.from_bytes(told[_RECEIVED_AT:], sys.byteorder)
 
 
+@dataclass(slots=True)
+class _Connection:
+    ports: Collection[int] = ()
+    taken: int = 0
+    route: bytes = b""
+    node: bytes = b""
+    announced: bool = False  # the monitor has told of it; a first message can be sooner
+
+
 class Backlog:
-    """Watches the connections of some sockets together; ``cut_off`` is told whom it cut."""
+    """Watches the connections of some sockets together.
+
+    ``cut_off`` is told of each connection that was cut: its node, empty where it never spoke,
+    and how many bytes it held.
+    """
 
     def __init__(
         self,
         counters: Counter[str],
-        cut_off: Callable[[int, int], None],
+        cut_off: Callable[[bytes, int], None],
         most_bytes: int = MOST_HELD_BYTES,
         received: Callable[[int], int] = received_bytes,
     ) -> None:
@@ -66,33 +80,40 @@ class Backlog:
         self._cut_off = cut_off
         self._most_bytes = most_bytes
         self._received = received
-        self._taken: dict[int, int] = {}  # descriptor: bytes handed on
-        self._ports: dict[int, Collection[int]] = {}  # descriptor: which of our ports it is at
+        self._open: dict[int, _Connection] = {}  # by descriptor
         self._timer: asyncio.TimerHandle | None = None
 
     def opened(self, descriptor: int, ports: Collection[int] = ()) -> None:
         """A connection came about. ``ports``: those of ours that it leads to, none for a dialled
         one."""
-        self._taken[descriptor] = 0
-        self._ports[descriptor] = ports
+        known = self._open.get(descriptor)
+        if known is None or known.announced:  # the number is another connection's now
+            known = self._open[descriptor] = _Connection()
+        known.ports, known.announced = ports, True
         if self._timer is None:
             self._wait()
 
+    def spoke(self, descriptor: int, node: bytes, route: bytes = b"") -> None:
+        """Whose connection it is, and by which route its messages come."""
+        known = self._open.setdefault(descriptor, _Connection())
+        known.node, known.route = node, route
+
     def closed(self, descriptor: int) -> None:
         """The connection is gone."""
-        self._taken.pop(descriptor, None)
-        self._ports.pop(descriptor, None)
+        self._open.pop(descriptor, None)
 
-    def took(self, descriptor: int, message: int) -> None:
-        """A message of so many bytes was handed on."""
-        if descriptor in self._taken:
-            self._taken[descriptor] += wire_bytes(message)
+    def took(self, descriptor: int, message: int, route: bytes = b"") -> None:
+        """A message of so many bytes was handed on. ``route`` as in :meth:`spoke`: the last
+        messages of a connection that is gone must not count for the next of that number."""
+        known = self._open.get(descriptor)
+        if known is not None and known.route == route:
+            known.taken += wire_bytes(message)
 
     def look(self) -> int:
         """Cut whoever holds most while all together hold too much; how much they hold."""
         held = {
-            descriptor: max(0, received - taken)
-            for descriptor, taken in self._taken.items()
+            descriptor: max(0, received - known.taken)
+            for descriptor, known in self._open.items()
             if (received := self._received(descriptor)) >= 0
         }
         total = sum(held.values())
@@ -100,11 +121,10 @@ class Backlog:
             worst = max(held, key=held.__getitem__)
             much = held.pop(worst)
             total -= much
-            ports = self._ports[worst]
-            self.closed(worst)
-            if cut_connection(worst, ports):
+            known = self._open.pop(worst)
+            if cut_connection(worst, known.ports):
                 self._counters["connections_cut_backlog"] += 1
-                self._cut_off(worst, much)
+                self._cut_off(known.node, much)
         return total
 
     def _wait(self) -> None:
@@ -113,12 +133,12 @@ class Backlog:
     def _again(self) -> None:
         self._timer = None
         self.look()
-        if self._taken:
+        if self._open:
             self._wait()
 
     def close(self) -> None:
         """Stop looking."""
-        self._taken.clear()
+        self._open.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -81,7 +81,7 @@ class Door:
         self._threshold.port = int(bound.rpartition(":")[2])
         return bound
 
-    def _held_too_much(self, _: int, held: int) -> None:
+    def _held_too_much(self, _: bytes, held: int) -> None:
         self._trouble(f"refused a stranger: {held >> 10} KiB came that could not be handed on")
 
     def _on_message(self, frames: list[zmq.Frame]) -> None:

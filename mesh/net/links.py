@@ -146,6 +146,7 @@ class LaneLink:
         if event == zmq.EVENT_CONNECTED:
             self.descriptor = said["value"]
             self._owner.backlog.opened(self.descriptor)
+            self._owner.backlog.spoke(self.descriptor, self._node)
         elif event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.up, self._tries = True, 0
             self._owner.on_link_up(self._node, self.lane)
@@ -207,11 +208,6 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self._lanes: dict[Lane, LaneLink] = {}
         self._waiting: deque[tuple[bytes, Lane]] = deque(maxlen=MAX_PENDING)
-
-    @property
-    def descriptors(self) -> set[int]:
-        """Of the connections that are open."""
-        return {link.descriptor for link in self._lanes.values()}
 
     @property
     def dialable(self) -> bool:

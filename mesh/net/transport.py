@@ -253,7 +253,7 @@ class Transport:
             return
         self._route_of_node[lane][node] = route  # of several, the one last heard surely works
         payload = frames[1].bytes
-        self.backlog.took(self._descriptor_of_route.get(route, -1), len(payload))
+        self.backlog.took(self._descriptor_of_route.get(route, -1), len(payload), route)
         self._take(node, lane, payload)
 
     def _take(self, node: bytes, lane: Lane, message: bytes) -> None:
@@ -275,17 +275,10 @@ class Transport:
         if cut_connection(descriptor, ()):
             self.counters["connections_cut"] += 1
 
-    def _held_too_much(self, descriptor: int, held: int) -> None:
-        found = [
-            node
-            for lane in Lane
-            for route, node in self._node_of_route[lane].items()
-            if self._descriptor_of_route.get(route) == descriptor
-        ]
-        found += [node for node, link in self._links.items() if descriptor in link.descriptors]
-        for node in found[:1]:
+    def _held_too_much(self, node: bytes, held: int) -> None:
+        if node:
             self._ban(node)
-        who = f"node {show_id(found[0])[:8]}" if found else "a node that has not spoken"
+        who = f"node {show_id(node)[:8]}" if node else "a node that has not spoken"
         self._owner.on_trouble(
             f"refused {who}: {held >> 20} MiB came over one connection and could not be handed on"
         )
@@ -324,6 +317,7 @@ class Transport:
             self._cut(self._descriptor_of_route.pop(own[0], -1))
         descriptor = int(frame.get(zmq.SRCFD))
         self._thresholds[lane].spoke(descriptor)
+        self.backlog.spoke(descriptor, node, route)
         routes[route] = node
         self._descriptor_of_route[route] = descriptor
         self._route_of_node[lane][node] = route

@@ -74,13 +74,34 @@ def test_who_holds_most_is_cut_until_the_rest_is_within_the_bound(
         monkeypatch.setattr(module, "cut_connection", kernel.cut_connection)
         monkeypatch.setattr(module, "wire_bytes", lambda message: message)
         told: list[int] = []
-        watch = Backlog(Counter(), lambda one, _: told.append(one), 1000, came.__getitem__)
+        watch = Backlog(Counter(), lambda node, _: told.append(node[0]), 1000, came.__getitem__)
         for descriptor in came:
             watch.opened(descriptor)
+            watch.spoke(descriptor, bytes([descriptor]))
         for descriptor, size in taken.items():
             watch.took(descriptor, size)
         assert watch.look() <= 1000
         assert kernel.cut == told == cut
+        watch.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_number_that_another_connection_bears_now_brings_nothing_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(module, "cut_connection", lambda *_: True)
+        told: list[bytes] = []
+        watch = Backlog(Counter(), lambda node, _: told.append(node), 1000, lambda _: 2000)
+        watch.spoke(7, b"honest", b"route 1")  # its first message overtook the monitor's word
+        watch.opened(7)
+        watch.took(7, 1500, b"route 1")
+        assert watch.look() < 1000  # what it said before the monitor's word still counts
+        watch.opened(7)
+        watch.took(7, 1500, b"route 1")  # the last of the old connection
+        watch.look()
+        assert told == [b""]  # nobody is blamed for a connection that never spoke
         watch.close()
 
     asyncio.run(scenario())
