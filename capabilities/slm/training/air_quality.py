@@ -3,17 +3,18 @@
 The rule is the US EPA's index (capabilities.standards.air_quality). "PM2.5 went from 30.2 to 41.7,
 ozone 0.065 ppm, no wind" becomes
 
-    F30.2,41.7u0~4c1c7c>cF  fine particles, as told, in `u`; the last in four digits of steps with
-                            marks (see bands); `>`: the worst so far is category c, from F
-    t0=03<4+                the first against the last by digits: rising (`-` falling, `=`)
-    O0.065m0~0~6b5b>cF      ozone told in units of a thousand steps (`m`); c stays the worst
-    w still                 what of the weather matters
+    F30.2,41.7u0417:~333>3F  fine particles, as told, in `u`; the last in four digits of steps with
+                             marks (see bands); `>`: the worst so far is category 3, from F
+    t0302:0=03<4+            the first against the last by digits: rising (`-` falling, `=`)
+    O0.065m0065:~~22>3F      ozone told in units of a thousand steps (`m`); 3 stays the worst
+    w still                  what of the weather matters
 
 and the answer names category and pollutant, then what to do, trend and weather.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 from capabilities.slm.training import air_quality_words as words
 from capabilities.slm.training.bands import BANDS, compare, near_edges, walk
 from capabilities.slm.training.chat import Example
-from capabilities.slm.training.subjects import elsewhere, shorten
+from capabilities.slm.training.subjects import elsewhere, practise
 from capabilities.slm.training.wordings import dress
 from capabilities.standards.air_quality import CATEGORIES, POLLUTANTS, Reading, worst
 
@@ -34,7 +35,7 @@ LETTERS = {"pm2_5": "F", "pm10": "C", "o3": "O", "no2": "N", "so2": "S", "co": "
 HIGHEST = {"pm2_5": 5000, "pm10": 700, "o3": 300, "no2": 2000, "so2": 400, "co": 500}  # steps
 SHARES = {"pm2_5": 30, "pm10": 18, "o3": 20, "no2": 14, "so2": 8, "co": 10}
 DECLINED_SHARE = 0.12
-SHORT_SHARE = 0.65
+OPENING = re.compile(r"[FCONSK][\d.,]+[um]")
 STANDARD = "by the US AQI"
 OFF_TOPIC = "I only judge air quality."
 NO_READING = "I need a concentration of PM2.5, PM10, ozone, NO2, SO2 or CO."
@@ -142,9 +143,9 @@ def _written(rng: random.Random, key: str, steps: int, *, large: bool) -> str:
         whole = text.rstrip("0").rstrip(".")
         if rng.random() < (0.3 if large or text.endswith(".0") else 0.0):
             text = whole
-        elif not large and rng.random() < 0.08:
+        elif not large and rng.random() < 0.05:
             text += str(rng.randrange(10))  # finer than the standard: cut off
-    elif rng.random() < 0.07:
+    elif rng.random() < 0.04:
         text += f".{rng.randrange(10)}"
     return text
 
@@ -190,7 +191,7 @@ def sample_case(rng: random.Random) -> Case:
     for _ in range(rng.choices((1, 2, 3, 4), weights=(55, 27, 14, 4))[0]):
         left = [key for key in POLLUTANTS if key not in keys]
         keys += rng.choices(left, weights=[SHARES[key] for key in left])
-    moving = rng.choice(keys) if rng.random() < 0.3 else ""
+    moving = rng.choice(keys) if rng.random() < 0.4 else ""
     told = tuple(_told(rng, key, history=key == moving) for key in keys)
     return Case(told, rng.choice(tuple(words.WEATHER)) if rng.random() < 0.45 else "no")
 
@@ -268,9 +269,7 @@ def sample(rng: random.Random) -> Example:
     """One training example, never in a held-out wording."""
     if rng.random() < DECLINED_SHARE:
         return _declined(rng, held_out=False)
-    example = _example(rng, held_out=False)
-    # The rest of the answer follows from its beginning: practised less often.
-    return shorten(example, STANDARD) if rng.random() < SHORT_SHARE else example
+    return practise(rng, _example(rng, held_out=False), OPENING, STANDARD)
 
 
 def held_out_example(rng: random.Random) -> Example:

@@ -1,9 +1,10 @@
 """Finding the band of a number digit by digit, as a model writes it in its scratchpad.
 
-After each digit stands what is known: a small letter is the band (`a` the lowest) as soon as it is
-certain; a capital says that only the upper edge of that band is still to be decided; `~` that
-several are. With the edges 90, 354, 554, 1254, 2254 the number 417 is `0~4c1c7c` and 355 is
-`0~3B5B5c`. A mark follows from the few digits so far, so a tiny model can look it up.
+The number in a fixed width, a colon, then one mark for each digit, always as far behind it: `1` to
+`6` is the band (`1` the lowest) as soon as it is certain; a letter says that only the upper edge of
+that band is still to be decided (`A` of the lowest); `~` that several are. With the edges 90, 354,
+554, 1254, 2254 the number 417 is `0417:~333` and 355 is `0355:~BB3`. A mark follows from the mark
+before it and the digits so far, so a tiny model can look it up.
 """
 
 from __future__ import annotations
@@ -15,24 +16,27 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-BANDS = "abcdefgh"
+BANDS = "12345678"
+EDGES = "ABCDEFGH"
 
 
 def walk(number: int, edges: Sequence[int], width: int) -> str:
-    """`number` in `width` digits, a mark after each; `edges` are the bands' upper edges."""
-    digits, marked = f"{number:0{width}}", ""
+    """`number` in `width` digits and their marks; `edges` are the bands' upper edges.
+
+    Raises ValueError for a number with more digits.
+    """
+    digits = f"{number:0{width}}"
     if len(digits) > width:
         raise ValueError(f"{number} has more than {width} digits")
-    for place in range(1, width + 1):
-        marked += digits[place - 1] + _mark(int(digits[:place]), edges, 10 ** (width - place))
-    return marked
+    prefixes = [(int(digits[:place]), 10 ** (width - place)) for place in range(1, width + 1)]
+    return f"{digits}:{''.join(_mark(prefix, edges, rest) for prefix, rest in prefixes)}"
 
 
 def _mark(prefix: int, edges: Sequence[int], rest: int) -> str:
     low, high = (bisect_left(edges, n) for n in (prefix * rest, prefix * rest + rest - 1))
     if low == high:
         return BANDS[low]
-    return BANDS[low].upper() if high == low + 1 else "~"
+    return EDGES[low] if high == low + 1 else "~"
 
 
 def near_edges(rng: random.Random, edges: Sequence[int], highest: int, lowest: int = 0) -> int:
@@ -49,8 +53,11 @@ def near_edges(rng: random.Random, edges: Sequence[int], highest: int, lowest: i
 
 
 def compare(earlier: int, now: int, width: int) -> str:
-    """Both numbers digit by digit from the top, up to the first difference: `0=03<4`."""
-    text = ""
+    """`earlier` in `width` digits, then digit by digit against `now`, up to the first difference.
+
+    From 302 to 417 that is `0302:0=03<4`.
+    """
+    text = f"{earlier:0{width}}:"
     for x, y in zip(f"{earlier:0{width}}", f"{now:0{width}}", strict=True):
         text += f"{x}{'=' if x == y else '<' if x < y else '>'}{y}"
         if x != y:

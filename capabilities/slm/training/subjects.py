@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,7 @@ _OWN = {
     "traffic": ("traffic", "car", "far", "train"),
 }
 _HELD_OUT_EVERY = 5
+OPENING_SHARE, LEAD_SHARE = 0.25, 0.4
 
 
 def elsewhere(rng: random.Random, subject: str, *, held_out: bool) -> str:
@@ -80,7 +82,19 @@ def elsewhere(rng: random.Random, subject: str, *, held_out: bool) -> str:
     return question
 
 
-def shorten(example: Example, until: str) -> Example:
-    """`example`, trained only up to the text `until` of its answer."""
-    cut = replace(example, answer=example.answer.partition(until)[0] + until)
-    return replace(example, reply_limit=len(reply_ids(load_tokenizer(), cut)) - 1)  # not the end
+def practise(rng: random.Random, example: Example, opening: re.Pattern[str], lead: str) -> Example:
+    """`example` whole, or trained only on a beginning of its reply.
+
+    Reading the first value out of the question is learned last, so some stop where `opening` has
+    matched in the scratchpad. The advice follows from what stands before it, so others stop after
+    `lead` in the answer.
+    """
+    draw, tokenizer = rng.random(), load_tokenizer()
+    found = opening.match(example.scratchpad)
+    if draw < OPENING_SHARE and found:
+        read = tokenizer.encode(found[0], add_special_tokens=False).ids
+        return replace(example, reply_limit=1 + len(read))  # after <|think|>
+    if draw < OPENING_SHARE + LEAD_SHARE:
+        cut = replace(example, answer=example.answer.partition(lead)[0] + lead)
+        return replace(example, reply_limit=len(reply_ids(tokenizer, cut)) - 1)  # not the end
+    return example

@@ -3,10 +3,10 @@
 The rule is the Highway Capacity Manual's level of service (capabilities.standards.traffic). "Speed
 went from 51 to 30 mph, limit 45, volume 1900 of capacity 1800, rain" becomes
 
-    L45m                    the limit; `m` for miles, `k` for kilometres per hour
-    V51,30:0~3~0d           the speed; its digits with marks for this limit (see bands)
-    t0=05>3-                the earlier speed against it: slower (`+` faster, `=` the same)
-    Q1900/1800:1=19>8!      volume against capacity, digit by digit: over it (`.` not)
+    V51,30L45m030:~~4       the speeds and the limit, `m` in miles, `k` in kilometres per hour; the
+                            last speed with its marks for this limit (see bands)
+    t051:0=05>3-            the earlier speed against it: slower (`+` faster, `=` the same)
+    Q1900/1800:1800/1900:1=19>8!  volume against capacity, digit by digit: over it (`.` not)
     i no w rain             incident and weather
     F                       the level
 
@@ -15,13 +15,14 @@ and the answer names level and state, then what to do.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from capabilities.slm.training import traffic_words as words
 from capabilities.slm.training.bands import compare, near_edges, walk
 from capabilities.slm.training.chat import Example
-from capabilities.slm.training.subjects import elsewhere, shorten
+from capabilities.slm.training.subjects import elsewhere, practise
 from capabilities.slm.training.wordings import dress
 from capabilities.standards.traffic import STATES, Flow, edges
 
@@ -35,7 +36,7 @@ LIMITS = {
     "km/h": ((40, 50, 60, 70, 80, 90), (30, 100, 110, 120, 130)),
 }
 DECLINED_SHARE = 0.13
-SHORT_SHARE = 0.6
+OPENING = re.compile(r"V[\d,]+L\d+[mk]")
 STANDARD = "by the HCM."
 OFF_TOPIC = "I only judge traffic."
 NO_READING = "I need the average speed and the speed limit."
@@ -96,17 +97,15 @@ class Case:
 def scratchpad(case: Case) -> str:
     """The working of `case`, as the model is to write it between the think tags."""
     flow = case.flow
-    text = f"L{flow.limit}{flow.unit[0]}\n"
     earlier = "" if case.earlier is None else f"{case.earlier},"
-    text += (
-        f"V{earlier}{flow.speed}:{walk(flow.speed, edges(flow.limit, flow.unit), SPEED_WIDTH)}\n"
-    )
+    marked = walk(flow.speed, edges(flow.limit, flow.unit), SPEED_WIDTH)
+    text = f"V{earlier}{flow.speed}L{flow.limit}{flow.unit[0]}{marked}\n"
     if case.earlier is not None:
         text += f"t{compare(case.earlier, flow.speed, SPEED_WIDTH)}{case.trend}\n"
     if flow.volume is not None and flow.capacity is not None:
         pairs = compare(flow.volume, flow.capacity, VOLUME_WIDTH)
         mark = "!" if flow.over_capacity else "."
-        text += f"Q{flow.volume}/{flow.capacity}:{pairs}{mark}\n"
+        text += f"Q{flow.volume}/{flow.capacity}:{flow.capacity:0{VOLUME_WIDTH}}/{pairs}{mark}\n"
     return f"{text}i {case.incident} w {case.weather}\n{flow.level}"
 
 
@@ -230,9 +229,7 @@ def sample(rng: random.Random) -> Example:
     """One training example, never in a held-out wording."""
     if rng.random() < DECLINED_SHARE:
         return _declined(rng, held_out=False)
-    example = _example(rng, held_out=False)
-    # The rest of the answer follows from its beginning: practised less often.
-    return shorten(example, STANDARD) if rng.random() < SHORT_SHARE else example
+    return practise(rng, _example(rng, held_out=False), OPENING, STANDARD)
 
 
 def held_out_example(rng: random.Random) -> Example:

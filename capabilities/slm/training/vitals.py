@@ -3,9 +3,9 @@
 The rule is NEWS2 (capabilities.standards.vitals). "heart rate 118, SpO2 93 %, alert, skin
 temperature 33.1, after a run" becomes
 
-    1P118:1~1D8e=2>02.      the first parameter: pulse, as told; its digits with marks (see bands);
+    1P118:118:~D5=2>02.     the first parameter: pulse, as told; its digits with marks (see bands);
                             its points; the sum so far; `.` or, after any three points, `!`
-    2S93:0~9~3b=2>04.       saturation
+    2S93:093:~~2=2>04.      saturation
     3C:a=0>04.              conscious: `a` as it should be, `v` not
     n active skin           what NEWS2 does not score
 
@@ -15,13 +15,14 @@ in tenths.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from capabilities.slm.training import vitals_words as words
 from capabilities.slm.training.bands import near_edges, walk
 from capabilities.slm.training.chat import Example
-from capabilities.slm.training.subjects import elsewhere, shorten
+from capabilities.slm.training.subjects import elsewhere, practise
 from capabilities.slm.training.wordings import dress
 from capabilities.standards.vitals import COMPLETE, LEVELS, PARAMETERS, RED, STATES, Score, score
 
@@ -59,7 +60,7 @@ SHARES = {
 }
 COUNTS = (9, 20, 27, 21, 11, 6, 6)  # how often one to seven parameters are told
 DECLINED_SHARE = 0.12
-SHORT_SHARE = 0.5
+OPENING = re.compile(r"1[PRSBT][\d.]+:")
 STANDARD = "risk: NEWS2"
 OFF_TOPIC = "I only judge vital signs."
 NO_READING = "I need a pulse, breathing rate, SpO2, blood pressure or temperature."
@@ -237,9 +238,7 @@ def sample(rng: random.Random) -> Example:
     """One training example, never in a held-out wording."""
     if rng.random() < DECLINED_SHARE:
         return _declined(rng, held_out=False)
-    example = _example(rng, held_out=False)
-    # The rest of the answer follows from its beginning: practised less often.
-    return shorten(example, STANDARD) if rng.random() < SHORT_SHARE else example
+    return practise(rng, _example(rng, held_out=False), OPENING, STANDARD)
 
 
 def held_out_example(rng: random.Random) -> Example:

@@ -38,20 +38,20 @@ ALL_EDGES += [(edges(limit, unit), 3) for limit, unit in LIMITS]
 @given(st.sampled_from(ALL_EDGES), st.integers(0, 999))
 def test_the_last_mark_of_a_walk_is_the_band(found: tuple[tuple[int, ...], int], n: int) -> None:
     bounds, width = found
-    marked = walk(n, bounds, width)
-    assert marked[0::2] == f"{n:0{width}}"
-    assert BANDS.index(marked[-1]) == sum(n > edge for edge in bounds)
+    digits, marks = walk(n, bounds, width).split(":")
+    assert (int(digits), len(digits), len(marks)) == (n, width, width)
+    assert BANDS.index(marks[-1]) == sum(n > edge for edge in bounds)
 
 
 @given(st.sampled_from(ALL_EDGES), st.integers(0, 999), st.integers(0, 999))
-def test_a_mark_follows_from_the_mark_before_and_the_digits_so_far(
+def test_a_mark_follows_from_the_digits_so_far(
     found: tuple[tuple[int, ...], int], one: int, other: int
 ) -> None:
     bounds, width = found
-    first, second = walk(one, bounds, width), walk(other, bounds, width)
+    first, second = (walk(n, bounds, width).split(":") for n in (one, other))
     for place in range(1, width + 1):
-        if first[0 : 2 * place : 2] == second[0 : 2 * place : 2]:
-            assert first[: 2 * place] == second[: 2 * place]
+        if first[0][:place] == second[0][:place]:
+            assert first[1][:place] == second[1][:place]
 
 
 def test_a_number_wider_than_the_walk_is_refused() -> None:
@@ -61,8 +61,9 @@ def test_a_number_wider_than_the_walk_is_refused() -> None:
 
 @given(st.integers(0, 999), st.integers(0, 999))
 def test_a_comparison_ends_at_the_first_difference(x: int, y: int) -> None:
-    text = compare(x, y, 3)
+    padded, text = compare(x, y, 3).split(":")
     sign = "<" if x < y else ">" if x > y else "="
+    assert padded == f"{x:03}"
     assert text[1::3][-1] == sign
     assert set(text[1::3][:-1]) <= {"="}
 
@@ -103,14 +104,16 @@ def test_the_answer_states_its_category_where_the_benchmark_reads_it(module: Mod
 
 
 @pytest.mark.parametrize("module", SPECIALISTS)
-def test_a_shortened_example_ends_inside_its_answer(module: ModuleType) -> None:
-    rng = random.Random(8)
-    limited = [e for e in (module.sample(rng) for _ in range(200)) if e.reply_limit]
-    assert limited
+def test_a_beginning_that_is_practised_is_one_of_the_reply(module: ModuleType) -> None:
+    rng, tokenizer = random.Random(8), load_tokenizer()
+    limited = [e for e in (module.sample(rng) for _ in range(300)) if e.reply_limit]
+    ends = set()
     for example in limited:
-        written = load_tokenizer().decode(reply_ids(load_tokenizer(), example))
-        stated = module.category_of(example.answer)
-        assert written.endswith(f"{stated} {module.STANDARD}") or stated in written
+        written = tokenizer.decode(reply_ids(tokenizer, example))
+        ends.add(written.endswith(module.STANDARD))
+        opening = module.OPENING.match(example.scratchpad)
+        assert written.endswith(module.STANDARD) or (opening and written == opening[0])
+    assert ends == {True, False}
 
 
 @pytest.mark.parametrize("module", SPECIALISTS)
@@ -169,7 +172,7 @@ def test_the_scratchpad_of_the_air_card() -> None:
         (told("pm2_5", "41.7", earlier=("30.2",)), told("o3", "0.065", large=True)), "still"
     )
     assert air_quality.scratchpad(case) == (
-        "F30.2,41.7u0~4c1c7c>cF\nt0=03<4+\nO0.065m0~0~6b5b>cF\nw still"
+        "F30.2,41.7u0417:~333>3F\nt0302:0=03<4+\nO0.065m0065:~~22>3F\nw still"
     )
     assert case.answer == (
         "Unhealthy for sensitive groups by the US AQI, from PM2.5. Children, old people and those "
@@ -187,7 +190,7 @@ def test_the_scratchpad_of_the_vitals_card() -> None:
         {"pulse": "118", "spo2": "93", "consciousness": False}, notes=("active", "skin")
     )
     assert vitals.scratchpad(case) == (
-        "1P118:1~1D8e=2>02.\n2S93:0~9~3b=2>04.\n3C:a=0>04.\nn active skin"
+        "1P118:118:~D5=2>02.\n2S93:093:~~2=2>04.\n3C:a=0>04.\nn active skin"
     )
     assert case.answer == (
         "Low risk: NEWS2 score 4, partial, 3 of 7. Keep measuring. Tell a provider: pulse 118, "
@@ -206,7 +209,7 @@ def test_every_answer_about_vitals_says_that_it_is_no_diagnosis() -> None:
 def test_the_scratchpad_of_the_traffic_card() -> None:
     case = traffic.Case(Flow(30, 45, "mph", volume=1900, capacity=1800), earlier=51, weather="rain")
     assert traffic.scratchpad(case) == (
-        "L45m\nV51,30:0~3~0d\nt0=05>3-\nQ1900/1800:1=19>8!\ni no w rain\nF"
+        "V51,30L45m030:~~4\nt051:0=05>3-\nQ1900/1800:1800/1900:1=19>8!\ni no w rain\nF"
     )
     assert case.answer == (
         "Level F, jam, by the HCM. Avoid it: take another route or wait. More cars than it can "
@@ -223,7 +226,7 @@ def numbers(text: str) -> list[str]:
     [
         (air_quality, r"^[FCONSK](?:[\d.]+,)*([\d.]+)[um]"),
         (vitals, r"^\d[PRSBT]([\d.]+):"),
-        (traffic, r"^[LV](?:\d+,)?(\d+)"),
+        (traffic, r"^V(?:\d+,)?(\d+)"),
     ],
 )
 def test_every_number_that_the_scratchpad_judges_is_in_the_question(
