@@ -276,6 +276,9 @@ class AgentConfig(BaseSettings):
     model: tuple[ModelSection, ...] = ()
     machine: bool = False
     """Offer readings of this machine as ``data.gpt/machine/...``."""
+    embedder: str = ""
+    """Offer ``computation.gpt/embed``: ``builtin``, an embedding GGUF, or
+    ``sentence-transformers:MODEL``; empty: do not."""
     access: tuple[RuleSection, ...] = ()
     parts: PartsSection = PartsSection()
     ask: AskSection = AskSection()

@@ -108,6 +108,11 @@ def make_capabilities(config: AgentConfig, node_name: str) -> list[Capability]:
     capabilities: list[Capability] = [_model(section) for section in config.model]
     if config.machine:
         capabilities.append(MachineCapability(node_name))
+    if config.embedder:
+        from capabilities.embedding.backends import make_embedder
+        from capabilities.embedding.capability import EmbeddingCapability
+
+        capabilities.append(EmbeddingCapability(make_embedder(config.embedder)))
     return capabilities
 
 
