@@ -6,6 +6,7 @@ import contextlib
 
 import pytest
 
+from benchmarks import _corpus
 from benchmarks.fuzz import BOMBS, NAMES, TARGETS, fuzz
 from mesh.core.errors import GossamerError
 
@@ -32,7 +33,14 @@ def test_mutated_messages_raise_the_decoders_own_errors_only(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TARGETS)
+def test_every_decoder_has_a_corpus_that_reaches_more_than_one_way_through_it(name: str) -> None:
+    kept = _corpus.read(name)
+    ways = {frozenset(_corpus.arcs_of(TARGETS[name].decode, data)) for data in kept}
+    assert len(ways) > 1
+
+
+@pytest.mark.parametrize("name", TARGETS)
 def test_what_was_found_once_stays_refused(name: str) -> None:
-    for data in CORPUS:
+    for data in (*CORPUS, *_corpus.read(name)):
         with contextlib.suppress(GossamerError):
             TARGETS[name].decode(data)
