@@ -25,6 +25,11 @@ class EmbeddingCapability(Capability):
         self._up = False
 
     @property
+    def embedder(self) -> Embedder:
+        """What it serves, for the node itself."""
+        return self._embedder
+
+    @property
     def names(self) -> Sequence[ServedName]:
         """``computation.gpt/embed``."""
         return (
