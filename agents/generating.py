@@ -25,6 +25,7 @@ from agents.scheduling.policies import Context
 from capabilities.messages import Delta, Done, Generate, decode_event, encode
 from mesh.core.errors import (
     CapabilityFailed,
+    ConfigError,
     DeadlineExceeded,
     GossamerError,
     NoSuchName,
@@ -82,6 +83,8 @@ class Generator:
                 offers = [offer for offer in offers if offer.node_name == address.node]
             if not offers:
                 raise NoSuchName(f"{address.node or 'nobody'} does not offer {address.name}")
+            if offers[0].served.kind in WORDLESS_KINDS:
+                raise ConfigError(f"{address.name} does not answer in words")
             return Chosen(
                 name=address.name, rule="asked for by name", probability=1.0, offers=offers
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -45,15 +44,10 @@ class GenerateVerbs:
     async def _generate(self, args: dict[str, Any]) -> AsyncIterator[Any]:
         """One request to one model; the request is :class:`~capabilities.messages.Generate`."""
         target, request = text_of(args, "target"), _request(args)
-        agent, node = self._agent, self._agent.node
-        trace = trace_of(args) or os.urandom(TRACE_BYTES)
+        agent = self._agent
+        task = self._task(args)
+        trace = task.trace
         current_trace.set(trace.hex())
-        task = Task(
-            trace=trace,
-            deadline=agent.port.now() + timeout_of(args, agent.config.ask.timeout_s),
-            reach=reach_of(args),
-            groups=node.me.groups,
-        )
         asked = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
         with agent.observer.request("generate", asked, trace.hex()) as watch:
             chosen = await self._generator.choose(target, request, task)
@@ -79,18 +73,21 @@ class GenerateVerbs:
             raise WireError(f"1 to {MAX_TEXTS} texts are embedded at once, not {len(texts)}")
         if any(not text.strip() or len(text) > MAX_TEXT_CHARS for text in texts):
             raise WireError(f"a text to embed has 1 to {MAX_TEXT_CHARS} characters")
-        timeout_s = timeout_of(args, self._agent.config.ask.timeout_s)
-        trace = trace_of(args) or os.urandom(TRACE_BYTES)
-        with self._agent.observer.request("embed", "", trace.hex()) as watch:
-            found = await self._embedders.embed(texts, str(args.get("model") or ""), timeout_s)
-            watch.answered({"model": found.model, "node": self._agent.node.me.name})
-        return {
-            "model": found.model,
-            "node": self._agent.node.me.name,
-            "trace": trace.hex(),
-            "tokens": found.tokens,
-            "vectors": await asyncio.to_thread(found.rows.tolist),
-        }
+        task = self._task(args)
+        trace = task.trace.hex()
+        with self._agent.observer.request("embed", "", trace) as watch:
+            found = await self._embedders.embed(texts, str(args.get("model") or ""), task)
+            watch.answered({"model": found.model, "node": found.node})
+        return {"trace": trace, **msgspec.structs.asdict(found)}
+
+    def _task(self, args: dict[str, Any]) -> Task:
+        agent = self._agent
+        return Task(
+            trace=trace_of(args) or os.urandom(TRACE_BYTES),
+            deadline=agent.port.now() + timeout_of(args, agent.config.ask.timeout_s),
+            reach=reach_of(args),
+            groups=agent.node.me.groups,
+        )
 
     async def _models(self, args: dict[str, Any]) -> list[dict[str, Any]]:
         """Every model that answers in words, and who runs it; and what embeds here."""
@@ -105,9 +102,9 @@ class GenerateVerbs:
             for key, value in (("names", offer.served.name), ("nodes", offer.node_name)):
                 if value not in entry[key]:
                     entry[key].append(value)
-        for model in self._embedders.names():
-            entry = {"model": model, "kind": "embed", "names": []}
-            models.setdefault(model, {**entry, "nodes": [self._agent.node.me.name]})
+        for model, nodes in self._embedders.names().items():
+            embeds = {"model": model, "kind": "embed", "names": [], "nodes": nodes}
+            models.setdefault(model, embeds)
         return [models[model] for model in sorted(models)]
 
 

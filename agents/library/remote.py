@@ -174,7 +174,7 @@ class Agent:
         return (await self.generate(name, text, timeout_s=timeout_s)).text
 
     async def embed(self, texts: Sequence[str], *, model: str = "", trace: str = "") -> Embeddings:
-        """Vectors of texts, made on the agent's own node."""
+        """Vectors of texts; the agent's own embedder goes before those of other nodes."""
         args = {"texts": list(texts), "model": model, "trace": trace, "timeout_s": TIMEOUT_S}
         return await self._fetch("embed", args, Embeddings, TIMEOUT_S + GRACE_S)
 

@@ -62,7 +62,14 @@ def config_of(folder: Path, *, http: dict[str, Any] | None = None, more: str = "
         groups=("test",),
         publish=("computation.gpt/**", "knowledge.gpt/**", "data.gpt/machine/**"),
     )
-    lines = ["machine = true", more, "[node]", 'state = "desk"', "discovery = false"]
+    lines = [
+        "machine = true",
+        'embedder = "builtin"',
+        more,
+        "[node]",
+        'state = "desk"',
+        "discovery = false",
+    ]
     for model in ("arithmetic", "general"):
         lines += ["[[model]]", f'path = "builtin:{model}"', "context = 512", "threads = 1"]
     lines += ["[[access]]", "allow = true", 'names = "data.gpt/machine/**"', 'groups = ["test"]']

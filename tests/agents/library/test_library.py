@@ -150,10 +150,14 @@ def test_the_verbs_that_look_on_return_types(served: Served) -> None:
     async def run() -> None:
         async with await connect(served.state) as agent:
             assert (await agent.resolve(NAME)).endpoints[0].name == "desk"
-            assert {m.model for m in await agent.models()} == {"arithmetic", "general"}
+            kinds = {m.model: m.kind for m in await agent.models()}
+            assert kinds["arithmetic"] == "generate"
+            assert kinds["gossamer-static"] == "embed"
             assert [peer.name for peer in await agent.peers()] == ["desk"]
             assert (await agent.status())["http"] == served.url
             assert len((await agent.embed(["a", "b"], model="general")).vectors) == 2
+            found = await agent.embed(["a warm day"] * 100)
+            assert (found.model, found.node, len(found.vectors)) == ("gossamer-static", "desk", 100)
             assert await agent.call(NAME, QUESTION) == "48 * 27 = 1296"
             with pytest.raises(GossamerError) as caught:
                 await agent.generate("no-such-model", "hello")

@@ -255,6 +255,20 @@ def test_a_conversation_is_not_stored(client: OpenAI) -> None:
         client.responses.create(model=NAME, input="again", previous_response_id="resp_1")
 
 
+def test_the_meshs_embedder_sees_what_is_alike(client: OpenAI) -> None:
+    texts = ["How warm is the room?", "What is the temperature in here?", "Who won the match?"]
+    for model in ("mesh", "computation.gpt/embed", "gossamer-static"):
+        data = client.embeddings.create(model=model, input=texts).data
+        room, here, match = (item.embedding for item in data)
+
+        def likeness(other: list[float], room: list[float] = room) -> float:
+            return sum(a * b for a, b in zip(room, other, strict=True))
+
+        assert likeness(here) > likeness(match)
+    with pytest.raises(openai.BadRequestError, match="in words"):
+        client.chat.completions.create(model="computation.gpt/embed", messages=QUESTION)
+
+
 def test_embeddings_are_the_same_as_numbers_and_as_base64(client: OpenAI, served: Served) -> None:
     texts = ["one", "two"]
     asked = {"model": "general", "input": texts, "encoding_format": "float"}
