@@ -17,11 +17,12 @@ from pathlib import Path
 
 from agents.budget.lease import Held, pick
 from agents.budget.limits import ALL, DAY_S, WINDOWS, Booked, Full, Limits, first_full, room
-from capabilities.cloud.purse import Bill, Claim, OverBudget
+from capabilities.cloud.purse import Bill, BookFailed, Claim, OverBudget
 from mesh.core.errors import ConfigError
 
 FILE = "cloud-budget.sqlite3"
 BUSY_S = 60.0  # waiting for another process's transaction, which takes milliseconds
+FAILED_S = 30.0  # how soon to come back when the disk refuses
 KEEP_S = 40 * DAY_S  # older rows are no limit's business, and a month can be shown
 SCHEMA_VERSION = 1
 
@@ -274,14 +275,23 @@ class BudgetStore:
     @contextlib.contextmanager
     def _change(self) -> Iterator[float]:
         """A transaction with the write lock; yields now. What has run out is booked first."""
-        self._db.execute("BEGIN IMMEDIATE")
         try:
-            now = self._tick()
-            yield now
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                now = self._tick()
+                yield now
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.rollback()
+            raise BookFailed(
+                f"the book of the cloud budget cannot be written: {error}",
+                retry_after_s=FAILED_S,
+                hint=f"look at {self.path}: is the disk full?",
+            ) from error
 
     def _tick(self) -> float:
         row = self._db.execute("SELECT value FROM meta WHERE key = 'floor'").fetchone()

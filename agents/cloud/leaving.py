@@ -83,7 +83,8 @@ class Leaving:
             outcome = f"{error.code}: {error.message}"
             raise
         finally:
-            self._record(What.ESCALATION, self._me, outcome=outcome, **told)
+            said = {key: value for key, value in told.items() if value}
+            self._record(What.ESCALATION, self._me, outcome=outcome, **said)
 
 
 def masked_request(masking: Masking, body: Generate) -> Generate:

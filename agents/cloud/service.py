@@ -69,7 +69,8 @@ class CloudService(CapabilityService):
             outcome = f"{error.code}: {error.message}"
             raise
         finally:
-            self._record(What.ESCALATION, self._who(call), outcome=outcome, **told)
+            said = {key: value for key, value in told.items() if value}
+            self._record(What.ESCALATION, self._who(call), outcome=outcome, **said)
 
     def _request(self, call: IncomingCall) -> Request:
         origin = self._member(call.header.caller) or call.peer

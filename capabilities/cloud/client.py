@@ -19,7 +19,7 @@ from capabilities.cloud.sse import DataLines, LineTooLong
 from capabilities.messages import Generate, ToolCall
 from mesh.core.errors import CapabilityFailed
 
-MAX_ANSWER_CHARS = 256 * 1024  # a provider that never stops must not fill the memory
+MAX_ANSWER_BYTES = 256 * 1024  # a provider that never stops must not fill the memory
 MAX_ERROR_BYTES = 64 * 1024
 MAX_REPLY_BYTES = 4 << 20  # of an answer that comes whole although a stream was asked for
 MAX_SAID_CHARS = 200  # of a provider's own words in an error
@@ -91,7 +91,7 @@ class Completion(msgspec.Struct, kw_only=True):
     completion_tokens: int = 0
     billed: bool = False
     text: str = ""
-    characters: int = 0  # the scratchpad's too
+    size_bytes: int = 0  # the scratchpad and the arguments of tools counted
     calls: dict[int, ToolCall] = {}
 
 
@@ -240,7 +240,7 @@ class Endpoint:
             if part is not None:
                 said += _texts(part, into)
             into.finish = choice.finish_reason or into.finish
-        if into.characters > MAX_ANSWER_CHARS:
+        if into.size_bytes > MAX_ANSWER_BYTES:
             raise ProviderFailed(name, Kind.BROKEN, "the answer is over its size limit")
         return said
 
@@ -311,10 +311,10 @@ def _plain(value: Any) -> Any:
 def _texts(part: _Text, into: Completion) -> list[Said]:
     said = []
     if part.reasoning_content:
-        into.characters += len(part.reasoning_content)
+        into.size_bytes += len(part.reasoning_content.encode())
         said.append(Said(part.reasoning_content, thinking=True))
     if part.content:
-        into.characters += len(part.content)
+        into.size_bytes += len(part.content.encode())
         into.text += part.content
         said.append(Said(part.content))
     for call in part.tool_calls or ():
@@ -325,7 +325,7 @@ def _texts(part: _Text, into: Completion) -> list[Said]:
             name=known.name or call.function.name or "",
             arguments=known.arguments + (call.function.arguments or ""),
         )
-        into.characters += len(call.function.arguments or "")
+        into.size_bytes += len((call.function.arguments or "").encode())
     return said
 
 

@@ -14,7 +14,7 @@ import msgspec
 from capabilities.cloud.breaker import Breaker, BreakerConfig, State
 from capabilities.cloud.client import Completion, Endpoint, ProviderFailed
 from capabilities.cloud.provider import NANO, Provider, prompt_bound, prompt_guess
-from capabilities.cloud.purse import Bill, Claim, OverBudget, Purse
+from capabilities.cloud.purse import Bill, BookFailed, Claim, OverBudget, Purse
 from capabilities.cloud.retrying import (
     MAYBE_BILLED,
     UNWELL,
@@ -46,7 +46,7 @@ class _Tally(msgspec.Struct):
     wait_s: list[float] = []
     shown: bool = False  # a piece was handed on: another attempt cannot take it back
     done: bool = False
-    over: OverBudget | None = None
+    over: Rejected | None = None
 
 
 class Cloud:
@@ -174,7 +174,7 @@ class Cloud:
                         tally.shown = True
                         tally.done = isinstance(event, Done)
                         yield event
-            except OverBudget as error:
+            except (OverBudget, BookFailed) as error:
                 tally.over = error
                 tally.said.append(error.message)
                 tally.wait_s.append(error.retry_after_s)
@@ -260,10 +260,13 @@ class Cloud:
             await asyncio.shield(self._close(ticket, bill))
 
     async def _close(self, ticket: str, bill: Bill | None) -> None:
-        if bill is None:
-            await self._purse.release(ticket)
-        else:
-            await self._purse.settle(ticket, bill)
+        try:
+            if bill is None:
+                await self._purse.release(ticket)
+            else:
+                await self._purse.settle(ticket, bill)
+        except BookFailed:
+            self.counters["unsettled"] += 1  # the answer stands, and its worst case stays booked
 
     def _done(
         self,
@@ -303,7 +306,7 @@ def _bill(provider: Provider, body: Generate, completion: Completion) -> Bill:
         prompt, answer = completion.prompt_tokens, completion.completion_tokens
     else:
         prompt = prompt_bound(body)
-        size = max(len(completion.text.encode()), completion.characters)
+        size = completion.size_bytes
         answer = min(size + 1, provider.answer_tokens(body))
     return Bill(
         nano=provider.cost_nano(prompt, answer),

@@ -16,6 +16,10 @@ class OverBudget(Rejected):
     """
 
 
+class BookFailed(Rejected):
+    """The book cannot be written: nothing is spent that cannot be booked."""
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """The worst case of one call. ``groups`` are the asker's, as its certificate says;
     ``seconds`` is how long the call can take at most."""

@@ -16,7 +16,7 @@ from agents.budget.lease import Ask, Terms, grant_of
 from agents.budget.limits import DAY_S, HOUR_S, Limit, Limits
 from agents.budget.store import BudgetStore, NeedsLease
 from agents.budget.view import view
-from capabilities.cloud.purse import Bill, Claim, OverBudget
+from capabilities.cloud.purse import Bill, BookFailed, Claim, OverBudget
 from mesh.core.errors import ConfigError
 from tests.agents.budget import spender
 
@@ -174,6 +174,16 @@ def test_a_damaged_book_is_an_error_that_names_it(tmp_path: Path) -> None:
     path.write_bytes(b"no database at all" * 100)
     with pytest.raises(ConfigError, match="book"):
         BudgetStore(path, Limits())
+
+
+def test_a_book_that_cannot_be_written_spends_nothing_and_says_so(book: Open) -> None:
+    store = book(day=100)
+    store._db.execute("PRAGMA query_only = ON")
+    with pytest.raises(BookFailed, match="cannot be written") as caught:
+        store.reserve(claim(1))
+    assert caught.value.retry_after_s > 0
+    store._db.execute("PRAGMA query_only = OFF")
+    store.reserve(claim(100))
 
 
 def test_the_book_is_its_owners_alone(book: Open, tmp_path: Path) -> None:
