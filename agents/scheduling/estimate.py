@@ -16,6 +16,7 @@ NOISE = 0.04  # variance of one observation: a rate varies by some 20 % with its
 CLIP = 3.0  # standard deviations that one observation may move the filter by
 SLACK = 0.5  # CUSUM's allowance: half of a shift by one standard deviation
 ALARM = 4.0  # CUSUM's threshold: about one false alarm in some hundred observations
+LEAST, MOST = 1e-9, 1e9  # what lies beyond is no time that a machine takes
 FORGET = 1.0  # variance after an alarm: the next observation counts for nearly all
 
 
@@ -38,8 +39,8 @@ class Estimate:
         self._variance = NOISE / self.trust
 
     def observe(self, value: float) -> None:
-        """Learn from one observation; what is not a positive number is ignored."""
-        if not 0 < value < math.inf:
+        """Learn from one observation; what cannot be one is ignored."""
+        if not LEAST < value < MOST:
             return
         self.seen += 1
         self._variance += DRIFT
@@ -55,5 +56,5 @@ class Estimate:
         else:
             innovation = score * spread
         gain = self._variance / (self._variance + NOISE)
-        self.value *= math.exp(gain * innovation)
+        self.value = min(MOST, max(LEAST, self.value * math.exp(gain * innovation)))
         self._variance *= 1 - gain
