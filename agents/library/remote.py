@@ -24,11 +24,10 @@ from agents.library.events import (
     Heard,
     ModelView,
     Resolution,
-    Sample,
     Told,
 )
 from agents.views import AnswerView, NameView, PeerView
-from capabilities.messages import Generate, Message
+from capabilities.messages import Generate, Message, Sample
 from mesh.core.errors import GossamerError
 
 TIMEOUT_S = 60.0
@@ -242,6 +241,7 @@ class Agent:
 def _told(item: Any) -> Told | None:
     """An event; None for a kind that a newer agent says and this library does not know."""
     try:
-        return msgspec.convert(item, Told)
+        told: Told = msgspec.convert(item, Told)
     except msgspec.ValidationError:
         return None
+    return told

@@ -16,11 +16,10 @@ from agents.library.events import (
     GenerationEvent,
     ModelView,
     Resolution,
-    Sample,
 )
 from agents.library.remote import Agent, connect
 from agents.views import AnswerView, NameView, PeerView
-from capabilities.messages import Generate
+from capabilities.messages import Generate, Sample
 
 T = TypeVar("T")
 
