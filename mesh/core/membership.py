@@ -155,7 +155,7 @@ class Membership:
         if peer.state is PeerState.ALIVE:  # that a suspect stays silent says nothing of oneself
             self._feel(missing if probe.asked else 1)
         newcomer = now.mono - peer.since < self.config.newcomer_s
-        if newcomer and not peer.round_trip.known:
+        if newcomer and not (peer.round_trip.known or peer.knows_us):
             self.counters["newcomers_spared"] += 1
             return
         peer.own_failed = True
@@ -336,6 +336,8 @@ class Membership:
         if ping.target != self._identity.node:
             self.counters["refused_ping_target"] += 1
             return []
+        if (peer := self.peers.get(sender)) is not None:
+            peer.knows_us = True
         signature = sign_ack(self._identity, ping.nonce, self.life[0]) if ping.sign else b""
         return [Send(sender, Ack(ping.seq, ping.nonce, self.life[0], signature))]
 

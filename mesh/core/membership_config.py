@@ -87,8 +87,8 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     seconds costs at most one false alarm, not one a minute; its real crash is seen some
     seconds later.
 
-    ``newcomer_s``: so long after a node became known, that it never yet answered this node
-    says nothing: it may still be learning who this node is, and refuses strangers.
+    ``newcomer_s``: so long after a node became known, that it neither answered nor probed this
+    node yet says nothing: it may still be learning who this node is, and refuses strangers.
 
     ``dead_probe_period_s``: every so often one of the dead is asked whether it is back. Both
     halves of a split mesh do this, so that it heals by itself once packets pass again.
@@ -111,11 +111,11 @@ class MembershipConfig(msgspec.Struct, frozen=True):
     refute_gap_s: float = 0.5
     health_max: int = 8
     sleep_s: float = 0.5
-    suspicion_unsteady_s: float = 5.25
+    suspicion_unsteady_s: float = 5.5
     steady_s: float = 60.0
     silence_min_s: float = 1.0
     silence_trust: float = 4.0
     silence_max_s: float = 10.0
     silence_half_life_s: float = 900.0
-    newcomer_s: float = 10.0
+    newcomer_s: float = 5.0
     dead_probe_period_s: float = 2.0

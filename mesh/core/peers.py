@@ -59,6 +59,7 @@ class Peer:
     life: tuple[int, int] = (0, 0)  # incarnation, refutations since
     accusers: dict[bytes, Signed] = field(default_factory=dict)  # of this life
     discounted: int = 0  # accusers whose word this node's own probe has outweighed since
+    knows_us: bool = False  # it has probed this node, so it does not take it for a stranger
     own_failed: bool = False
     link_broke: bool = False  # since it last answered
     accused_at: float = math.inf  # since when it could have refuted: the first accusation

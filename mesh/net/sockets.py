@@ -25,11 +25,6 @@ def _common(socket: zmq.Socket[bytes], limit: int) -> None:
     socket.sndhwm = 1000
     socket.rcvhwm = 1000
     socket.setsockopt(zmq.HANDSHAKE_IVL, 5_000)  # half-open connections are dropped: 30 s is long
-    # Heartbeats keep the mappings of a NAT alive and find a link that died under an idle peer.
-    # Membership finds dead peers sooner; every five seconds on each of a mesh's links, they were
-    # most of what an idle node sent.
-    socket.setsockopt(zmq.HEARTBEAT_IVL, 20_000)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 45_000)
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
     socket.setsockopt(zmq.BACKLOG, 256)
 
@@ -44,6 +39,11 @@ def listener(
     socket.setsockopt(zmq.CURVE_SECRETKEY, keys.curve_secret)
     socket.setsockopt(zmq.ZAP_DOMAIN, domain)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # else what cannot be delivered vanishes
+    # The dialler's heartbeats say that it lives; where they stop, the kernel asks (no packet is
+    # sent on a link with traffic) and closes it after two minutes.
+    socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, 60)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, 15)
+    socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, 4)
     return socket
 
 
@@ -56,6 +56,11 @@ def dialer(
     socket.setsockopt(zmq.CURVE_SERVERKEY, server_key)
     socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.curve)
     socket.setsockopt(zmq.CURVE_SECRETKEY, keys.curve_secret)
+    # Heartbeats keep the mappings of a NAT alive and find a link that died under an idle peer.
+    # Membership finds dead peers sooner, and one end of a link is enough: from both ends and
+    # every five seconds they were most of what an idle node sent.
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 20_000)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 45_000)
     socket.setsockopt(zmq.IMMEDIATE, 1)  # queue nothing for a link that is not up: we decide
     # The system's SYN retries double up to a minute apart: after a cut they would keep a link
     # down long after packets pass again.

@@ -200,3 +200,13 @@ def test_the_configuration_that_is_compared_with_has_no_local_health() -> None:
     differ = {f for f in whole.__struct_fields__ if getattr(plain, f) != getattr(whole, f)}
     assert differ == {"health_max", "sleep_s", "silence_trust", "suspicion_unsteady_s"}
     assert msgspec.structs.replace(plain_swim(), membership=whole) == NodeCoreConfig()
+
+
+def test_a_cable_pulled_right_after_the_start_is_seen_within_twelve_seconds() -> None:
+    for seed in range(120, 126):
+        with World(seed=seed, nodes=5) as world:
+            world.all_join()
+            world.run(1)
+            world.vanish("n4")
+            world.expect(world.sees_everywhere("n4", DEAD), within=12)
+            assert victims(world) == {"n4"}
