@@ -131,6 +131,12 @@ class CloudDesk(Capability):
         idle = Occupancy(slots=0, inflight=0)
         return self._inner.occupancy() if self._inner is not None else idle
 
+    def counters(self) -> dict[str, int]:
+        """What became of the calls, and of each try of a provider."""
+        if self._inner is None:
+            return {}
+        return {f"cloud_{key}": value for key, value in self._inner.cloud.counters.items()}
+
     def status(self) -> dict[str, object]:
         """For people: circuits and counters, no keys."""
         if self._inner is None:

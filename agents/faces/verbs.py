@@ -81,6 +81,7 @@ class Verbs:
             **node.calls.counters,
             **node.standing.all_counters(),
             **node.finder.all_counters(),
+            **(agent.cloud.counters() if agent.cloud is not None else {}),
         }
         return {
             "node": show_id(node.me.node),

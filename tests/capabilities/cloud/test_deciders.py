@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from capabilities.cloud.breaker import Breaker, BreakerConfig, State
+from capabilities.cloud.client import Completion, Endpoint, ProviderFailed
 from capabilities.cloud.limits import LONGEST_S, RateLimits, duration_s, retry_after_s
 from capabilities.cloud.provider import Provider, prompt_bound, show
 from capabilities.cloud.retrying import Kind, RetryConfig, kind_of, wait_before_retry
@@ -205,3 +207,36 @@ def test_a_line_without_end_is_refused() -> None:
         lines.feed(b"data: xxxxxxxxxx")
     with pytest.raises(LineTooLong):
         lines.feed(b"data: xxxxxxxxxx")
+
+
+CHUNKS = st.one_of(
+    st.binary(max_size=200),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["choices", "delta", "content", "usage", "prompt_tokens", "error", "message",
+                     "finish_reason", "tool_calls", "index", "function", "arguments", "model"]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    ).map(msgspec.json.encode),
+)  # fmt: skip
+
+
+@given(st.lists(CHUNKS, max_size=5))
+def test_no_bytes_of_a_provider_break_more_than_its_own_answer(values: list[bytes]) -> None:
+    endpoint, into = Endpoint(PROVIDER, None), Completion()
+    for value in values:
+        try:
+            said = endpoint._take(value, into)
+        except ProviderFailed:
+            continue
+        assert all(isinstance(piece.text, str) for piece in said)
+    assert into.prompt_tokens >= 0
+    assert into.completion_tokens >= 0
