@@ -91,3 +91,28 @@ def test_it_cancels_refuses_and_keeps_deadlines_like_any_engine() -> None:
     assert isinstance(last, protocol.Failed)
     assert last.code == "deadline"
     assert board.now < 8
+
+
+def test_what_the_machine_overslept_comes_off_the_next_steps() -> None:
+    board = Board(token_s=0.1, prompt_token_s=0.0)
+    exact = board.sleep
+    oversleep = iter([0.05, 0.05])
+
+    def late(seconds: float) -> None:
+        exact(seconds + next(oversleep, 0.0))
+
+    board.engine._sleep = late
+    board.submit(1, "one two three four five six")
+    board.run()
+    assert round(board.now, 6) == round(5 * 0.1, 6)
+
+
+def test_a_rest_is_nothing_to_catch_up_on() -> None:
+    board = Board(token_s=0.1, prompt_token_s=0.0)
+    board.submit(1, "one two three")
+    board.run()
+    board.now += 50.0
+    began = board.now
+    board.submit(2, "one two three")
+    board.run()
+    assert round(board.now - began, 6) == 0.2
