@@ -65,7 +65,10 @@ class Full(msgspec.Struct, frozen=True, kw_only=True):
     def sentence(self) -> str:
         """For people."""
         whose = f"of group {self.scope}" if self.scope else "of this node"
-        return f"the cloud budget {whose} for the {self.window} has no room"
+        return (
+            f"the cloud budget {whose} for the {self.window} has no room for this for about "
+            f"{max(1.0, self.free_in_s):.0f} s"
+        )
 
 
 def first_full(

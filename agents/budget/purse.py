@@ -97,7 +97,8 @@ class BudgetPurse:
         if not work.cancelled() and work.exception() is None:
             store, ticket = self._store, work.result()
             if store is not None:
-                self._thread.submit(store.release, ticket)
+                with contextlib.suppress(RuntimeError):  # the agent stops: its time gives it back
+                    self._thread.submit(store.release, ticket)
 
     async def sent(self, ticket: str) -> None:
         """The call leaves now."""
