@@ -172,7 +172,7 @@ def sample_division(rng: random.Random, *, exact: bool) -> Task:
     return Task(_number(rng, rng.choice((1, 2, 2, 3, 3, 4))), "/", divisor)
 
 
-def sample_decimals(rng: random.Random) -> Expression:
+def sample_decimals(rng: random.Random) -> tuple[str, str, str]:
     """One operation with at least one decimal, that the columns have room for."""
     while True:
         places = rng.choice((1, 1, 2))
@@ -182,9 +182,10 @@ def sample_decimals(rng: random.Random) -> Expression:
             own = rng.choice((places, places, 0, 1))
             number = _number(rng, digits)
             texts.append(f"{number / 10**own:.{own}f}" if own else str(number))
-        expression = (texts[0], rng.choices("+-*/", weights=(35, 35, 15, 15))[0], texts[1])
+        operation = rng.choices("+-*/", weights=(35, 35, 15, 15))[0]
         if "." not in texts[0] + texts[1]:
             continue
+        expression = (texts[0], operation, texts[1])
         try:
             solve(expression)
         except OutOfRange:
@@ -319,8 +320,8 @@ def _asked(
             text = text.replace("*", "×").replace("/", "÷")  # noqa: RUF001 - as people type it
         return rng.choice(_frames(held_out)).replace("#", text), expression, "steps"
     if kind == "decimals":
-        expression = sample_decimals(rng)
-        left, operation, right = expression
+        left, operation, right = sample_decimals(rng)
+        expression = (left, operation, right)
         category = "decimals"
     else:
         task = sample_task(rng, hard=hard)

@@ -100,7 +100,7 @@ def export_exits(model: Llama, output: Path, *, name: str) -> None:
     writer.add_vocab_size(model.config.vocabulary)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     for number in model.config.exits:
-        exit_ = model.exits[str(number)]
+        exit_ = model.exit(number)
         head = _array(model.embedding.weight @ exit_.map.weight)
         writer.add_tensor(f"exit.{number}.norm.weight", _array(exit_.norm.weight))
         writer.add_tensor(

@@ -16,8 +16,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
-from capabilities.slm.training.working import OutOfRange, as_text, work
+from capabilities.slm.training.working import OutOfRange, as_text, number_of, work
 
 Expression = str | tuple["Expression", str, "Expression"]
 
@@ -70,7 +71,7 @@ def operations(expression: Expression) -> int:
 def exact_value(expression: Expression) -> Fraction:
     """The value without rounding; raises ZeroDivisionError."""
     if isinstance(expression, str):
-        return Fraction(expression)
+        return number_of(expression)
     left, operation, right = expression
     first, second = exact_value(left), exact_value(right)
     if operation == "+":
@@ -80,6 +81,7 @@ def exact_value(expression: Expression) -> Fraction:
     return first * second if operation == "*" else first / second
 
 
+@lru_cache(maxsize=4096)  # a draw is solved to see that it fits, then for pad and answer
 def solve(expression: Expression) -> Solved:
     """Work `expression` step by step; raises OutOfRange. Only a last quotient may be rounded."""
     if isinstance(expression, str):

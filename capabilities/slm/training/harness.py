@@ -212,8 +212,8 @@ def train(
     while True:
         ids, targets = next(source)
         batch = Batch(
-            ids.to(config.device, non_blocking=True),
-            targets.to(config.device, non_blocking=True),
+            ids.to(config.device, non_blocking=True).long(),
+            targets.to(config.device, non_blocking=True).long(),
             [],
         )
         with _precision(config):

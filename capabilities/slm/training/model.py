@@ -136,8 +136,8 @@ class Llama(nn.Module):
             scale = residual_scale if name.endswith(("out.weight", "down.weight")) else 1.0
             deviation = 0.02 if name == "embedding.weight" else parameter.shape[1] ** -0.5
             nn.init.normal_(parameter, std=deviation * scale)
-        for exit_ in self.exits.values():
-            nn.init.eye_(exit_.map.weight)
+        for number in self.config.exits:
+            nn.init.eye_(self.exit(number).map.weight)
 
     def hidden(self, ids: Tensor) -> list[Tensor]:
         """Rows after each block: `layers` tensors `[batch, length, width]`, before the norm."""
@@ -153,10 +153,15 @@ class Llama(nn.Module):
         """Logits of rows `[..., width]` through the final norm and the tied embedding."""
         return functional.linear(self.norm(rows), self.embedding.weight)
 
+    def exit(self, number: int) -> Exit:
+        """The exit after block `number`; raises KeyError."""
+        found = self.exits[str(number)]
+        assert isinstance(found, Exit)
+        return found
+
     def exit_logits(self, number: int, rows: Tensor) -> Tensor:
         """Logits of exit `number` from the rows `[..., width]` that leave its block."""
-        mapped: Tensor = self.exits[str(number)](rows)
-        return functional.linear(mapped, self.embedding.weight)
+        return functional.linear(self.exit(number)(rows), self.embedding.weight)
 
     def forward(self, ids: Tensor) -> Tensor:
         """`[batch, length]` ids to `[batch, length, vocabulary]` logits."""

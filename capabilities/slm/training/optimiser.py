@@ -44,7 +44,7 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            alike: dict[torch.Size, list[nn.Parameter]] = {}
+            alike: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     alike.setdefault(parameter.shape, []).append(parameter)
@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
                 self._step_alike(group, shape, parameters)
 
     def _step_alike(
-        self, group: dict[str, float], shape: torch.Size, parameters: list[nn.Parameter]
+        self, group: dict[str, float], shape: torch.Size, parameters: list[Tensor]
     ) -> None:
         momentum, rate = group["momentum"], group["lr"]
         gradients = [p.grad for p in parameters if p.grad is not None]

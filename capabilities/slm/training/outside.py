@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from capabilities.slm.training import arithmetic, vocabulary, wordings
-from capabilities.slm.training.wordings import fill
 
 if TYPE_CHECKING:
     import random
 
+fill = wordings.fill  # general.py and the classifier's data draw with it too
 TOPICS_FILE = Path(__file__).with_name("general_topics.txt")
 
 

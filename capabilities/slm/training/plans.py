@@ -185,11 +185,10 @@ class _Part:
 
 
 def _numbered(rng: random.Random, pattern: str) -> str:
-    nouns = [w for w in outside.outside_words()[0] if w.isalpha()]
     text = fill(rng, pattern)
     text = text.replace("{n}", str(rng.randrange(2, 10 ** rng.randrange(1, 4))))
     text = text.replace("{m}", str(rng.randrange(2, 10 ** rng.randrange(1, 4))))
-    return text.replace("{w}", rng.choice(nouns))
+    return text.replace("{w}", rng.choice(outside.outside_words()[0]))
 
 
 def _topic_part(rng: random.Random, *, held_out: bool) -> _Part:

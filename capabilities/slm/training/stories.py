@@ -171,19 +171,25 @@ def story(rng: random.Random, *, held_out: bool) -> tuple[str, Expression]:
     kinds = load_kinds()
     # Most problems that people pose have one step.
     weights = [4 if len(numbers(kind.form)) == 2 else 1 for kind in kinds]
-    while True:
-        kind = rng.choices(kinds, weights=weights)[0]
-        try:
-            expression = _numbers_for(rng, kind.form)
-            break
-        except OutOfRange:
-            continue  # no luck with this kind: another
+    kind, expression = _drawn(rng, kinds, weights)
     pattern = rng.choice(kind.held_out if held_out else kind.stories)
     text = _told(rng, pattern, kind.form, expression)
     if kind.form in _COMMUTATIVE and _letter_order(pattern) == ["y", "x"]:
+        assert not isinstance(expression, str)
         left, operation, right = expression
         expression = right, operation, left  # as the story tells them
     return text, expression
+
+
+def _drawn(
+    rng: random.Random, kinds: tuple[Kind, ...], weights: list[int]
+) -> tuple[Kind, Expression]:
+    while True:
+        kind = rng.choices(kinds, weights=weights)[0]
+        try:
+            return kind, _numbers_for(rng, kind.form)
+        except OutOfRange:
+            continue  # no luck with this kind: another
 
 
 def _letter_order(pattern: str) -> list[str]:

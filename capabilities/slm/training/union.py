@@ -47,8 +47,9 @@ def belongs(example: Example) -> bool:
 def _draw(rng: random.Random, *, held_out: bool) -> Example:
     names = tuple(DOMAINS)
     name = rng.choices(names, weights=[DOMAINS[n][2] for n in names])[0]
+    trained, kept, _ = DOMAINS[name]
     while True:
-        example = DOMAINS[name][held_out](rng)
+        example = (kept if held_out else trained)(rng)
         if belongs(example):
             return example
 

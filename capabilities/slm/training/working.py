@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 
 SHOWN_DECIMALS = 2  # what a quotient is rounded to, and the most that an operand may have
 _MOST_DIGITS = 4
@@ -68,6 +69,12 @@ def as_text(value: Fraction) -> str:
     return f"{'-' if value < 0 else ''}{whole}{'.' if decimals else ''}{decimals}"
 
 
+@lru_cache(maxsize=65_536)  # reading a fraction out of text is most of the work of a draw
+def number_of(text: str) -> Fraction:
+    """A number as written."""
+    return Fraction(text)
+
+
 def decimals_of(text: str) -> int:
     """How many digits stand behind the point of a number as written."""
     return len(text.partition(".")[2])
@@ -75,7 +82,7 @@ def decimals_of(text: str) -> int:
 
 def work(left: str, operation: str, right: str) -> Worked:
     """The working of `left operation right`, operands as written; raises OutOfRange."""
-    first, second = Fraction(left), Fraction(right)
+    first, second = number_of(left), number_of(right)
     if max(decimals_of(left), decimals_of(right)) > SHOWN_DECIMALS:
         raise OutOfRange("too many decimals")
     if first >= 0 and second >= 0:
@@ -109,7 +116,7 @@ def _unsigned(left: str, operation: str, right: str) -> Worked:
     if operation == "*":
         return _product(left, right, sum(places))
     common = max(places)
-    first, second = (int(Fraction(text) * 10**common) for text in (left, right))
+    first, second = (int(number_of(text) * 10**common) for text in (left, right))
     _check(first, second)
     mark = f"p{common} " if common else ""
     if operation == "+":
@@ -195,12 +202,12 @@ def _two_by_two(left: int, right: int) -> str:
 
 def _quotient(left: str, right: str) -> Worked:
     """Long division. Operands are scaled until the divisor is whole."""
-    if Fraction(right) == 0:
+    if number_of(right) == 0:
         raise OutOfRange("a division by zero")
     shift = decimals_of(right)
-    divisor = int(Fraction(right) * 10**shift)
+    divisor = int(number_of(right) * 10**shift)
     places = max(0, decimals_of(left) - shift)
-    dividend = int(Fraction(left) * 10 ** (shift + places))
+    dividend = int(number_of(left) * 10 ** (shift + places))
     _check(dividend)
     if divisor > 99:
         raise OutOfRange("the divisor has more than two digits")
