@@ -79,8 +79,11 @@ def _nodes(source: str) -> tuple[ast.AST, ...]:
 
 
 def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those under ``if TYPE_CHECKING``, which never runs."""
+    """Every node but those under ``if TYPE_CHECKING``, which never runs, and in a module's
+    ``__getattr__``, which runs only for who asks the package for a name (:func:`lazy`)."""
     for child in ast.iter_child_nodes(tree):
+        if isinstance(tree, ast.Module) and getattr(child, "name", "") == "__getattr__":
+            continue
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             for other in child.orelse:
                 yield other
@@ -120,6 +123,15 @@ def project_imports(source: str, module: str, *, package: bool = False) -> set[s
     return (reached & set(known)) - {module}
 
 
+def lazy(source: str, module: str) -> list[str]:
+    """What is asked of a top package itself: it is loaded on first use, whatever it takes."""
+    return [
+        f"line {line}: imports {name}, which the package loads on first use"
+        for line, name in imports(source, module)
+        if name.count(".") == 1 and name.split(".")[0] in PACKAGES and name not in modules()
+    ]
+
+
 def impurities(source: str, module: str, *, package: bool = False) -> list[str]:
     """What in the source itself does I/O, reads a clock or draws unseeded chance."""
     found = [
@@ -128,6 +140,7 @@ def impurities(source: str, module: str, *, package: bool = False) -> list[str]:
         if name.split(".")[0] in IMPURE_IMPORTS
         or (name.startswith("random.") and name.split(".")[1] not in SEEDED)
     ]
+    found += lazy(source, module)
     for node in _nodes(source):
         if not isinstance(node, ast.Call):
             continue

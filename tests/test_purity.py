@@ -114,6 +114,7 @@ def test_the_pure_modules_are_there() -> None:
         "from datetime import datetime\ndatetime.now()",
         "import datetime\ndatetime.datetime.utcnow()",
         "if TYPE_CHECKING:\n    pass\nelse:\n    import socket",
+        "def f():\n    from agents import connect\n    return connect",
     ],
 )
 def test_an_impure_source_is_seen(source: str) -> None:
