@@ -36,6 +36,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ``waits``: how often a step waits for a slot when every node that fits is full.
     ``first_share``: how much of a step's time the first attempt may use when another node could
     take over, so that a node that hangs leaves time for a second try.
+    ``lines``: at how many nodes a step stands in line when those that fit are full, the first
+    slot taking it; more finds a slot sooner and costs a message each.
     ``concurrent``: steps of one request under way at once; more waits its turn here.
     """
 
@@ -43,6 +45,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     waits: int = 3
     first_share: float = 0.6
     concurrent: int = 8
+    lines: int = 4
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):

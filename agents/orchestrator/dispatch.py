@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
 
+from agents.orchestrator.line import Line
 from agents.orchestrator.options import AskOptions
 from agents.orchestrator.progress import StepState
 from agents.orchestrator.verify import Assembly
 from agents.parts import Parts
 from agents.port import Offer, Task
 from agents.scheduling.flights import Flight, Flights
-from agents.scheduling.policies import Context, Learner, Policy
+from agents.scheduling.policies import Context, Learner, Policy, busy
 from agents.scheduling.prediction import Job, Outcome
 from capabilities.messages import Generate, Message
 from mesh.core.errors import ConfigError, DeadlineExceeded, Rejected
@@ -99,12 +100,18 @@ class Dispatcher:
         )
         return request, estimate.difficulty
 
+    def line(self, order: Sequence[Offer], context: Context) -> tuple[Offer, ...]:
+        """Where to stand in line besides the first choice; nowhere while that has a free slot."""
+        if not order or busy(order[0], context) < 1.0:
+            return ()
+        return tuple(order[1 : self._parts.limits.lines])
+
     @contextmanager
     def calling(
-        self, offer: Offer, job: Job, task: Task, assembly: Assembly, clock: Callable[[], float]
+        self, line: Line, job: Job, task: Task, assembly: Assembly, clock: Callable[[], float]
     ) -> Iterator[Flight]:
         """One call: counted while it lasts, and told to every policy that learns."""
-        flight = self.flights.open(offer.node, clock())
+        flight = self.flights.open(line.offer.node, clock())
         status = "failed"
         try:
             yield flight
@@ -119,7 +126,7 @@ class Dispatcher:
             if assembly.done is not None:  # whatever befell the link after the last message
                 status = "ok"
             self.flights.close(flight)
-            self._tell(_outcome(offer, job, task, assembly, flight, status, clock()))
+            self._tell(_outcome(line.offer, job, task, assembly, flight, status, clock()))
 
     def heard(self, flight: Flight, tokens: int, now: float) -> None:
         """``tokens`` more of its answer have come."""

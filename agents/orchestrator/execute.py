@@ -24,6 +24,7 @@ from agents.orchestrator import climbing, freshness
 from agents.orchestrator.allocate import Allocation, Route
 from agents.orchestrator.dispatch import Dispatcher, Make, closing
 from agents.orchestrator.events import Failed, Finished, Retry, Started, StepDelta
+from agents.orchestrator.line import Line
 from agents.orchestrator.plan import Plan, Step, critical_first, filled, path_lengths
 from agents.orchestrator.progress import Kept, Outcome, Run, StepState
 from agents.orchestrator.verify import Answer, Assembly, better, verify
@@ -132,7 +133,7 @@ class Executor:
             )
             assembly = Assembly()
             try:
-                answer = await self._call(choice, others, assembly, state, run)
+                answer, choice = await self._call(choice, others, assembly, state, run)
             except Cancelled:
                 raise
             except GossamerError as error:
@@ -181,6 +182,7 @@ class Executor:
         if taken.rung == CLOUD_RUNG:
             state.cloud.because = taken.why
             return clouds[0], len(clouds) - 1
+        state.line = self.dispatch.line(allotted.order, context)
         return allotted.order[0], len(allotted.order) - 1
 
     def _climb(
@@ -230,8 +232,9 @@ class Executor:
 
     async def _call(
         self, offer: Offer, others: int, assembly: Assembly, state: StepState, run: Run
-    ) -> Answer:
-        """One attempt; raises a :class:`GossamerError` when no whole answer came of it."""
+    ) -> tuple[Answer, Offer]:
+        """One attempt, and who answered; raises a :class:`GossamerError` when no whole answer
+        came of it."""
         now = self._port.now()
         deadline = allocation.attempt_deadline(
             now, state.deadline, others=others, first_share=self._parts.limits.first_share
@@ -242,11 +245,12 @@ class Executor:
         loop = asyncio.get_running_loop()
         end = loop.time() + max(0.0, deadline - now) + GRACE_S
         first = loop.time() + patience_s + GRACE_S if patience_s else end
+        line = Line(self._port, (offer, *([] if offer.served.name == CLOUD else state.line)))
         try:
-            with self.dispatch.calling(offer, job, task, assembly, self._port.now) as flight:
+            with self.dispatch.calling(line, job, task, assembly, self._port.now) as flight:
                 async with (
                     asyncio.timeout_at(min(first, end)) as clock,
-                    closing(self._port.call(offer, body, task)) as stream,
+                    closing(line.call(body, task)) as stream,
                 ):
                     async for data in stream:
                         clock.reschedule(end)
@@ -263,7 +267,7 @@ class Executor:
         except GossamerError:
             if assembly.done is None:  # after the last message nothing is lost with the link
                 raise
-        return assembly.whole()
+        return assembly.whole(), line.offer
 
     async def _heard(self, event: Event, flight: Flight, state: StepState, run: Run) -> None:
         if isinstance(event, Delta):
@@ -295,6 +299,7 @@ class Executor:
             return
         if isinstance(error, Rejected):
             state.rejections += 1
+            state.tried.update(other.node for other in state.line)  # all of them said no
             state.retry_after_s = max(state.retry_after_s, error.retry_after_s)
         else:
             state.retry_after_s = -1.0

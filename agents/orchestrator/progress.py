@@ -68,6 +68,7 @@ class StepState:
     tried: set[bytes] = field(default_factory=set)
     attempts: list[str] = field(default_factory=list)
     rejections: int = 0
+    line: tuple[Offer, ...] = ()  # of full nodes: those to stand in line at besides the choice
     retry_after_s: float = -1.0  # above or at 0: the last round met a REJECT
     waits: int = 0
     last: str = ""
