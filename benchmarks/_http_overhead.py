@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import time
@@ -24,6 +25,7 @@ from benchmarks._report import progress
 
 NAME = "knowledge.gpt/arithmetic"
 START_S = 180.0
+KEY = f"sk-{secrets.token_hex(16)}"  # without one LiteLLM's proxy does not start
 WARM = 10  # calls that are not counted: the first ones open connections and compile templates
 
 
@@ -60,7 +62,7 @@ def _ask(ways: dict[str, str], calls: int) -> dict[str, list[float]]:
     """Milliseconds of each call, the ways in turn, each over a connection that stays open."""
     took: dict[str, list[float]] = {way: [] for way in ways}
     body = {"model": NAME, "messages": [{"role": "user", "content": "7 + 5"}], "max_tokens": 1}
-    headers = {"authorization": "Bearer none"}
+    headers = {"authorization": f"Bearer {KEY}"}
     with ExitStack() as stack:
         clients = {
             way: stack.enter_context(httpx.Client(base_url=url, timeout=60, headers=headers))
@@ -96,7 +98,12 @@ class _Proxy(ExitStack):
             [*command, "--host", "127.0.0.1", "--port", str(port)],
             stdout=log,
             stderr=log,
-            env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONPATH": ""},
+            env={
+                **os.environ,
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                "LITELLM_MASTER_KEY": KEY,
+                "PYTHONPATH": "",
+            },
         )
         self.callback(process.wait)
         self.callback(process.terminate)

@@ -69,6 +69,7 @@ class Target(AbstractContextManager["Target"]):
         self.url = ""
         self.seed = ""
         self._http = http
+        self._found: list[psutil.Process] = []
 
     def wait(self, *, peers: int = 1) -> None:
         """Until it is ready, HTTP listens, and so many nodes offer something to it."""
@@ -101,9 +102,19 @@ class Target(AbstractContextManager["Target"]):
 
     def front_mb(self) -> float:
         """Resident memory of the agent and its HTTP process, without the models' workers."""
-        agent = psutil.Process(self.process.pid)
-        front = [agent, *(c for c in agent.children() if "agents.faces.http" in c.cmdline())]
-        return sum(p.memory_info().rss for p in front) / 2**20
+        return sum(p.memory_info().rss for p in self._front()) / 2**20
+
+    def front_cpu_s(self) -> float:
+        """CPU seconds of the same so far: what they cost also where other work shares the cores."""
+        times = [process.cpu_times() for process in self._front()]
+        return sum(one.user + one.system for one in times)
+
+    def _front(self) -> list[psutil.Process]:
+        if not self._found:
+            agent = psutil.Process(self.process.pid)
+            http = [c for c in agent.children() if "agents.faces.http" in c.cmdline()]
+            self._found = [agent, *http]
+        return self._found
 
     def __exit__(
         self,

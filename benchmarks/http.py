@@ -33,16 +33,15 @@ from capabilities.slm.protocol import Settings
 SLOTS = 8
 CONTEXT = 512  # tokens of one request
 LONG_S = 600.0
+PACE_S = 0.02  # per token: a 0.5B model on a Raspberry Pi 5 makes some 34 a second
 IDLE_STREAMS = 200
 SETTLE_S = 8.0  # until streams without a token have their headers and their memory is taken
 Stream = Callable[[str, int], AsyncIterator[float]]
 
 
-def _direct(host: ModelHost, eos: int) -> Stream:
+def _direct(host: ModelHost, bias: dict[int, float]) -> Stream:
     async def stream(prompt: str, tokens: int) -> AsyncIterator[float]:
-        request = Generate(
-            messages=[Message("user", prompt)], max_tokens=tokens, logit_bias={eos: -100.0}
-        )
+        request = Generate(messages=[Message("user", prompt)], max_tokens=tokens, logit_bias=bias)
         async for event in host.generate(request, timeout_s=LONG_S):
             if isinstance(event, Delta):
                 yield time.perf_counter()
@@ -50,13 +49,13 @@ def _direct(host: ModelHost, eos: int) -> Stream:
     return stream
 
 
-def _over_http(client: httpx.AsyncClient, eos: int) -> Stream:
+def _over_http(client: httpx.AsyncClient, bias: dict[int, float]) -> Stream:
     async def stream(prompt: str, tokens: int) -> AsyncIterator[float]:
         body = {
             "model": target.NAME,
             "messages": [{"role": "user", "content": prompt}],
             "max_tokens": tokens,
-            "logit_bias": {str(eos): -100},
+            "logit_bias": {str(token): value for token, value in bias.items()},
             "stream": True,
         }
         async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
@@ -86,24 +85,38 @@ def _prompt(rng: random.Random) -> str:
     return "".join(rng.choice("abcdefghij klmnop") for _ in range(40))
 
 
-async def _speed(url: str, host: ModelHost, eos: int, options: Options) -> dict[str, Any]:
+async def _speed(
+    served: target.Target, host: ModelHost, bias: dict[int, float], options: Options
+) -> dict[str, Any]:
+    """Both sides in turn, at 1 and 8 streams."""
+    url = served.url
     rng = random.Random(options.seed)
     tokens = 12 if options.quick else 48
     rounds = 3 if options.quick else options.more.rounds
-    figures: dict[str, Any] = {"ttft_ms": {}, "throughput_ratio": {}, "samples": {}}
+    figures: dict[str, Any] = {
+        "ttft_ms": {},
+        "throughput_ratio": {},
+        "front_cpu_us_per_token": {},
+        "samples": {},
+    }
     limits = httpx.Limits(max_connections=SLOTS * 2)
     async with httpx.AsyncClient(base_url=url, timeout=LONG_S, limits=limits) as client:
-        sides = {"direct": _direct(host, eos), "http": _over_http(client, eos)}
+        sides = {"direct": _direct(host, bias), "http": _over_http(client, bias)}
         for side in sides.values():  # connections, templates and buffers are not what is measured
             await _round(side, [_prompt(rng)] * SLOTS, 2)
         for streams in (1, SLOTS):
             firsts: dict[str, list[float]] = {name: [] for name in sides}
             rates: dict[str, list[float]] = {name: [] for name in sides}
+            cpu_s, made = 0.0, 0
             for number in range(rounds * (4 if streams == 1 else 1)):
                 prompts = [_prompt(rng) for _ in range(streams)]
                 order = list(sides.items())
                 for name, side in order if number % 2 else reversed(order):
+                    before_s = served.front_cpu_s()
                     first_ms, elapsed_s, pieces = await _round(side, prompts, tokens)
+                    if name == "http":
+                        cpu_s += served.front_cpu_s() - before_s
+                        made += pieces
                     firsts[name].append(first_ms)
                     rates[name].append(pieces / elapsed_s)
             pairs = zip(firsts["http"], firsts["direct"], strict=True)
@@ -111,6 +124,7 @@ async def _speed(url: str, host: ModelHost, eos: int, options: Options) -> dict[
             both = zip(rates["http"], rates["direct"], strict=True)
             ratio = round(statistics.median(h / d for h, d in both), 3)
             figures["throughput_ratio"][str(streams)] = ratio
+            figures["front_cpu_us_per_token"][str(streams)] = round(cpu_s / made * 1e6)
             figures["samples"][str(streams)] = {
                 name: {
                     "first_ms_p50": round(statistics.median(firsts[name]), 2),
@@ -124,30 +138,38 @@ async def _speed(url: str, host: ModelHost, eos: int, options: Options) -> dict[
 
 
 def _compared(folder: Path, signer: Any, options: Options) -> dict[str, Any]:
-    shape = (
-        "tiny" if options.quick and not options.more.shape else options.more.shape or "smollm2-135m"
-    )
+    """A model that computes: both sides want the same cores."""
+    shape = options.more.shape or ("tiny" if options.quick else "smollm2-135m")
     path = folder / f"{shape}.gguf"
     progress(f"writing random weights in the shape of {shape}")
     synth.write(path, shape, "q8_0", seed=options.seed)
-    eos = synth.SHAPES[shape].vocabulary - 1
+    bias = {synth.SHAPES[shape].vocabulary - 1: -100.0}  # the end of the text
     threads = options.more.threads or max(1, cores() - 1)
-    shared = {"slots": SLOTS, "threads": threads, "prefix_tokens": 0}
+    shared: dict[str, Any] = {"slots": SLOTS, "threads": threads, "prefix_tokens": 0}
     model = {"path": str(path), "context": CONTEXT, **shared}
     with target.Target(folder, signer, "desk", models=[model]) as served:
         served.wait()
-
-        async def measure() -> dict[str, Any]:
-            settings = Settings(context_tokens=CONTEXT * SLOTS, **shared)  # type: ignore[arg-type]
-            host = ModelHost(path, settings)
-            await host.start()
-            try:
-                return await _speed(served.url, host, eos, options)
-            finally:
-                await host.stop()
-
-        figures = asyncio.run(measure())
+        host = ModelHost(path, Settings(context_tokens=CONTEXT * SLOTS, **shared))
+        figures = asyncio.run(_measured(served, host, bias, options))
     return {**figures, "setup": {"shape": shape, "quant": "q8_0", "threads": threads}}
+
+
+def _paced(folder: Path, signer: Any, options: Options) -> dict[str, Any]:
+    """An engine that sleeps, as on a board with a core to spare: what HTTP itself adds."""
+    with target.Target(folder, signer, "paced", token_s=PACE_S) as served:
+        served.wait()
+        figures = asyncio.run(_measured(served, target.paced(PACE_S).host, {}, options))
+    return {**figures, "token_s": PACE_S}
+
+
+async def _measured(
+    served: target.Target, host: ModelHost, bias: dict[int, float], options: Options
+) -> dict[str, Any]:
+    await host.start()
+    try:
+        return await _speed(served, host, bias, options)
+    finally:
+        await host.stop()
 
 
 def _idle(folder: Path, signer: Any) -> dict[str, Any]:
@@ -227,6 +249,7 @@ def measure(options: Options) -> dict[str, Any]:
         folder = Path(name)
         signer = target.authority(folder)
         figures |= _compared(folder, signer, options)
+        figures["paced"] = _paced(folder, signer, options)
         figures |= _idle(folder, signer)
     calls = 40 if options.quick else 300
     figures["overhead_ms"] = measure_overhead(options.more.litellm_python, calls)
