@@ -3,11 +3,12 @@
 The rule is the US EPA's index (capabilities.standards.air_quality). "PM2.5 went from 30.2 to 41.7,
 ozone 0.065 ppm, no wind" becomes
 
-    F30.2,41.7u0417:~333>3F  fine particles, as told, in `u`; the last in four digits of steps with
-                             marks (see bands); `>`: the worst so far is category 3, from F
-    t0302:0=03<4+            the first against the last by digits: rising (`-` falling, `=`)
-    O0.065m0065:~~22>3F      ozone told in units of a thousand steps (`m`); 3 stays the worst
-    w still                  what of the weather matters
+    F30.2,41.7u;O0.065m     as told: fine particles in `u`, ozone in units of 1,000 steps (`m`)
+    F0417:~333>3F           the last value in four digits of steps with marks (see bands); `>`: the
+                            worst so far is category 3, from F
+    t0302:0=03<4+           the first against the last by digits: rising (`-` falling, `=`)
+    O0065:~~22>3F           ozone; 3 stays the worst
+    w still                 what of the weather matters
 
 and the answer names category and pollutant, then what to do, trend and weather.
 """
@@ -35,7 +36,7 @@ LETTERS = {"pm2_5": "F", "pm10": "C", "o3": "O", "no2": "N", "so2": "S", "co": "
 HIGHEST = {"pm2_5": 5000, "pm10": 700, "o3": 300, "no2": 2000, "so2": 400, "co": 500}  # steps
 SHARES = {"pm2_5": 30, "pm10": 18, "o3": 20, "no2": 14, "so2": 8, "co": 10}
 DECLINED_SHARE = 0.12
-OPENING = re.compile(r"[FCONSK][\d.,]+[um]")
+OPENING = re.compile(r".+\n")  # what was told
 STANDARD = "by the US AQI"
 OFF_TOPIC = "I only judge air quality."
 NO_READING = "I need a concentration of PM2.5, PM10, ozone, NO2, SO2 or CO."
@@ -82,6 +83,12 @@ class Told:
         return POLLUTANTS[self.key].steps(self.reading(text).concentration)
 
     @property
+    def written(self) -> str:
+        """The reading as it was told, for the first line of the scratchpad."""
+        values = ",".join((*self.earlier, self.text))
+        return f"{LETTERS[self.key]}{values}{'m' if self.large else 'u'}"
+
+    @property
     def trend(self) -> str:
         """`+`, `-` or `=` from the oldest value to the last; empty when there is but one."""
         if not self.earlier:
@@ -116,19 +123,15 @@ class Case:
 
 def scratchpad(case: Case) -> str:
     """The working of `case`, as the model is to write it between the think tags."""
-    text = ""
+    lines = [";".join(told.written for told in case.told)]
     for count, told in enumerate(case.told, start=1):
         reading = worst(t.reading(t.text) for t in case.told[:count])
-        edges = POLLUTANTS[told.key].edges
-        text += (
-            f"{LETTERS[told.key]}{','.join((*told.earlier, told.text))}{'m' if told.large else 'u'}"
-            f"{walk(told.steps(told.text), edges, WIDTH)}"
-            f">{BANDS[reading.category]}{LETTERS[reading.key]}\n"
-        )
+        steps, edges = told.steps(told.text), POLLUTANTS[told.key].edges
+        worst_so_far = f"{BANDS[reading.category]}{LETTERS[reading.key]}"
+        lines.append(f"{LETTERS[told.key]}{walk(steps, edges, WIDTH)}>{worst_so_far}")
         if told.earlier:
-            pairs = compare(told.steps(told.earlier[0]), told.steps(told.text), WIDTH)
-            text += f"t{pairs}{told.trend}\n"
-    return f"{text}w {case.weather}"
+            lines.append(f"t{compare(told.steps(told.earlier[0]), steps, WIDTH)}{told.trend}")
+    return "\n".join((*lines, f"w {case.weather}"))
 
 
 def _written(rng: random.Random, key: str, steps: int, *, large: bool) -> str:
@@ -188,10 +191,10 @@ def _unit(rng: random.Random, told: Told) -> str:
 
 def sample_case(rng: random.Random) -> Case:
     keys: list[str] = []
-    for _ in range(rng.choices((1, 2, 3, 4), weights=(55, 27, 14, 4))[0]):
+    for _ in range(rng.choices((1, 2, 3, 4), weights=(62, 26, 10, 2))[0]):
         left = [key for key in POLLUTANTS if key not in keys]
         keys += rng.choices(left, weights=[SHARES[key] for key in left])
-    moving = rng.choice(keys) if rng.random() < 0.4 else ""
+    moving = rng.choice(keys) if rng.random() < 0.25 else ""
     told = tuple(_told(rng, key, history=key == moving) for key in keys)
     return Case(told, rng.choice(tuple(words.WEATHER)) if rng.random() < 0.45 else "no")
 
@@ -217,7 +220,7 @@ def _question(rng: random.Random, case: Case, *, held_out: bool) -> tuple[str, C
             rng.choice((0, len(parts), len(parts))),
             _pick(rng, words.WEATHER[case.weather], held_out),
         )
-    for _ in range(rng.choices((0, 1, 2), weights=(65, 25, 10))[0]):
+    for _ in range(rng.choices((0, 1, 2), weights=(80, 16, 4))[0]):
         beside = rng.choice(words.BESIDE).format(a=rng.randrange(1, 60), b=rng.randrange(100, 1100))
         parts.insert(rng.randrange(len(parts) + 1), beside)
     join = rng.choice(words.JOINS)

@@ -65,7 +65,7 @@ _OWN = {
     "traffic": ("traffic", "car", "far", "train"),
 }
 _HELD_OUT_EVERY = 5
-OPENING_SHARE, LEAD_SHARE = 0.25, 0.4
+OPENING_SHARE, LEAD_SHARE = 0.45, 0.3
 
 
 def elsewhere(rng: random.Random, subject: str, *, held_out: bool) -> str:
@@ -85,7 +85,7 @@ def elsewhere(rng: random.Random, subject: str, *, held_out: bool) -> str:
 def practise(rng: random.Random, example: Example, opening: re.Pattern[str], lead: str) -> Example:
     """`example` whole, or trained only on a beginning of its reply.
 
-    Reading the first value out of the question is learned last, so some stop where `opening` has
+    Reading the values out of the question is learned last, so some stop where `opening` has
     matched in the scratchpad. The advice follows from what stands before it, so others stop after
     `lead` in the answer.
     """

@@ -3,10 +3,11 @@
 The rule is the Highway Capacity Manual's level of service (capabilities.standards.traffic). "Speed
 went from 51 to 30 mph, limit 45, volume 1900 of capacity 1800, rain" becomes
 
-    V51,30L45m030:~~4       the speeds and the limit, `m` in miles, `k` in kilometres per hour; the
-                            last speed with its marks for this limit (see bands)
+    V51,30L45m;Q1900/1800   as told: speeds and limit, `m` in miles, `k` in kilometres per hour;
+                            volume and capacity
+    L45m030:~~4             the last speed with its marks for this limit (see bands)
     t051:0=05>3-            the earlier speed against it: slower (`+` faster, `=` the same)
-    Q1900/1800:1800/1900:1=19>8!  volume against capacity, digit by digit: over it (`.` not)
+    Q1800/1900:1=19>8!      volume against capacity, digit by digit: over it (`.` not)
     i no w rain             incident and weather
     F                       the level
 
@@ -36,7 +37,7 @@ LIMITS = {
     "km/h": ((40, 50, 60, 70, 80, 90), (30, 100, 110, 120, 130)),
 }
 DECLINED_SHARE = 0.13
-OPENING = re.compile(r"V[\d,]+L\d+[mk]")
+OPENING = re.compile(r".+\n")  # what was told
 STANDARD = "by the HCM."
 OFF_TOPIC = "I only judge traffic."
 NO_READING = "I need the average speed and the speed limit."
@@ -97,16 +98,17 @@ class Case:
 def scratchpad(case: Case) -> str:
     """The working of `case`, as the model is to write it between the think tags."""
     flow = case.flow
-    earlier = "" if case.earlier is None else f"{case.earlier},"
-    marked = walk(flow.speed, edges(flow.limit, flow.unit), SPEED_WIDTH)
-    text = f"V{earlier}{flow.speed}L{flow.limit}{flow.unit[0]}{marked}\n"
+    limit = f"L{flow.limit}{flow.unit[0]}"
+    told = f"V{'' if case.earlier is None else f'{case.earlier},'}{flow.speed}{limit}"
+    lines = [f"{limit}{walk(flow.speed, edges(flow.limit, flow.unit), SPEED_WIDTH)}"]
     if case.earlier is not None:
-        text += f"t{compare(case.earlier, flow.speed, SPEED_WIDTH)}{case.trend}\n"
+        lines.append(f"t{compare(case.earlier, flow.speed, SPEED_WIDTH)}{case.trend}")
     if flow.volume is not None and flow.capacity is not None:
+        told += f";Q{flow.volume}/{flow.capacity}"
         pairs = compare(flow.volume, flow.capacity, VOLUME_WIDTH)
         mark = "!" if flow.over_capacity else "."
-        text += f"Q{flow.volume}/{flow.capacity}:{flow.capacity:0{VOLUME_WIDTH}}/{pairs}{mark}\n"
-    return f"{text}i {case.incident} w {case.weather}\n{flow.level}"
+        lines.append(f"Q{flow.capacity:0{VOLUME_WIDTH}}/{pairs}{mark}")
+    return "\n".join((told, *lines, f"i {case.incident} w {case.weather}", flow.level))
 
 
 def _volumes(rng: random.Random) -> tuple[int, int]:
@@ -127,11 +129,11 @@ def sample_case(rng: random.Random) -> Case:
     limit = rng.choice(LIMITS[unit][rng.random() < 0.25])
     speed = near_edges(rng, edges(limit, unit), limit + limit // 4)
     flow = Flow(speed, limit, unit)
-    if rng.random() < 0.35:
+    if rng.random() < 0.25:
         volume, capacity = _volumes(rng)
         flow = replace(flow, volume=volume, capacity=capacity)
     earlier = None
-    if rng.random() < 0.22:
+    if rng.random() < 0.18:
         close = rng.random() < 0.5
         earlier = max(0, speed + rng.randint(-9, 9)) if close else rng.randint(0, limit + 10)
     return Case(
@@ -171,7 +173,7 @@ def _question(rng: random.Random, case: Case, *, held_out: bool, units: bool = T
         extra.append(rng.choice(words.INCIDENTS[case.incident][held_out]))
     if case.weather != "no":
         extra.append(rng.choice(words.WEATHER[case.weather][held_out]))
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         beside = [b for b in words.BESIDE if case.incident == "no" or "incident" not in b]
         extra.append(rng.choice(beside).format(a=rng.randrange(2, 24), b=rng.randrange(100, 900)))
     rng.shuffle(extra)

@@ -3,10 +3,11 @@
 The rule is NEWS2 (capabilities.standards.vitals). "heart rate 118, SpO2 93 %, alert, skin
 temperature 33.1, after a run" becomes
 
-    1P118:118:~D5=2>02.     the first parameter: pulse, as told; its digits with marks (see bands);
-                            its points; the sum so far; `.` or, after any three points, `!`
-    2S93:093:~~2=2>04.      saturation
-    3C:a=0>04.              conscious: `a` as it should be, `v` not
+    P118;S93;C-             as told: pulse, saturation, conscious (`-` as it should be, `+` not)
+    1P118:~D5=2>02.         the first: its digits with marks (see bands); its points; the sum so
+                            far; `.` or, after any three points, `!`
+    2S093:~~2=2>04.         saturation
+    3C-=0>04.               conscious
     n active skin           what NEWS2 does not score
 
 and the answer names level and score, what to do, what to tell a provider. Temperatures are counted
@@ -58,9 +59,9 @@ SHARES = {
     "oxygen": 6,
     "consciousness": 8,
 }
-COUNTS = (9, 20, 27, 21, 11, 6, 6)  # how often one to seven parameters are told
+COUNTS = (12, 24, 27, 20, 9, 4, 4)  # how often one to seven parameters are told
 DECLINED_SHARE = 0.12
-OPENING = re.compile(r"1[PRSBT][\d.]+:")
+OPENING = re.compile(r".+\n")  # what was told
 STANDARD = "risk: NEWS2"
 OFF_TOPIC = "I only judge vital signs."
 NO_READING = "I need a pulse, breathing rate, SpO2, blood pressure or temperature."
@@ -118,20 +119,25 @@ class Case:
 
 def scratchpad(case: Case) -> str:
     """The working of `case`, as the model is to write it between the think tags."""
-    text, total, red = "", 0, False
-    for number, (key, points) in enumerate(case.score.points.items(), start=1):
+    points = case.score.points
+    lines = [";".join(_written(key, case.observed[key]) for key in points)]
+    total, red = 0, False
+    for number, (key, scored) in enumerate(points.items(), start=1):
         told = case.observed[key]
-        if key in STATES:
-            working = "v" if told else "a"
+        if isinstance(told, bool):
+            working = _written(key, told)
         else:
             parameter = PARAMETERS[key]
-            working = f"{walk(parameter.steps(str(told)), parameter.edges, WIDTH)}"
-        total, red = total + points, red or points == RED
-        shown = "" if key in STATES else told
-        text += (
-            f"{number}{LETTERS[key]}{shown}:{working}={points}>{total:02}{'!' if red else '.'}\n"
-        )
-    return f"{text}n {' '.join(case.notes) or 'no'}"
+            working = f"{LETTERS[key]}{walk(parameter.steps(told), parameter.edges, WIDTH)}"
+        total, red = total + scored, red or scored == RED
+        lines.append(f"{number}{working}={scored}>{total:02}{'!' if red else '.'}")
+    return "\n".join((*lines, f"n {' '.join(case.notes) or 'no'}"))
+
+
+def _written(key: str, told: str | bool) -> str:
+    if isinstance(told, bool):
+        return f"{LETTERS[key]}{'+' if told else '-'}"
+    return f"{LETTERS[key]}{told}"
 
 
 def _value(rng: random.Random, key: str, *, well: bool) -> str:
@@ -180,7 +186,7 @@ def _question(rng: random.Random, case: Case, *, held_out: bool) -> str:
         else:
             parts.append(fill(rng.choice(words.READINGS[key][held_out]), told))
     extra = [fill(rng.choice(words.NOTES[note][held_out])) for note in case.notes]
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         beside = [b for b in words.BESIDE if "active" not in case.notes or "rest" not in b]
         extra.append(fill(rng.choice(beside)))
     for text in extra:

@@ -172,7 +172,7 @@ def test_the_scratchpad_of_the_air_card() -> None:
         (told("pm2_5", "41.7", earlier=("30.2",)), told("o3", "0.065", large=True)), "still"
     )
     assert air_quality.scratchpad(case) == (
-        "F30.2,41.7u0417:~333>3F\nt0302:0=03<4+\nO0.065m0065:~~22>3F\nw still"
+        "F30.2,41.7u;O0.065m\nF0417:~333>3F\nt0302:0=03<4+\nO0065:~~22>3F\nw still"
     )
     assert case.answer == (
         "Unhealthy for sensitive groups by the US AQI, from PM2.5. Children, old people and those "
@@ -190,7 +190,7 @@ def test_the_scratchpad_of_the_vitals_card() -> None:
         {"pulse": "118", "spo2": "93", "consciousness": False}, notes=("active", "skin")
     )
     assert vitals.scratchpad(case) == (
-        "1P118:118:~D5=2>02.\n2S93:093:~~2=2>04.\n3C:a=0>04.\nn active skin"
+        "P118;S93;C-\n1P118:~D5=2>02.\n2S093:~~2=2>04.\n3C-=0>04.\nn active skin"
     )
     assert case.answer == (
         "Low risk: NEWS2 score 4, partial, 3 of 7. Keep measuring. Tell a provider: pulse 118, "
@@ -209,7 +209,7 @@ def test_every_answer_about_vitals_says_that_it_is_no_diagnosis() -> None:
 def test_the_scratchpad_of_the_traffic_card() -> None:
     case = traffic.Case(Flow(30, 45, "mph", volume=1900, capacity=1800), earlier=51, weather="rain")
     assert traffic.scratchpad(case) == (
-        "V51,30L45m030:~~4\nt051:0=05>3-\nQ1900/1800:1800/1900:1=19>8!\ni no w rain\nF"
+        "V51,30L45m;Q1900/1800\nL45m030:~~4\nt051:0=05>3-\nQ1800/1900:1=19>8!\ni no w rain\nF"
     )
     assert case.answer == (
         "Level F, jam, by the HCM. Avoid it: take another route or wait. More cars than it can "
@@ -221,19 +221,10 @@ def numbers(text: str) -> list[str]:
     return re.findall(r"\d+(?:\.\d+)?", text)
 
 
-@pytest.mark.parametrize(
-    ("module", "copied"),
-    [
-        (air_quality, r"^[FCONSK](?:[\d.]+,)*([\d.]+)[um]"),
-        (vitals, r"^\d[PRSBT]([\d.]+):"),
-        (traffic, r"^V(?:\d+,)?(\d+)"),
-    ],
-)
-def test_every_number_that_the_scratchpad_judges_is_in_the_question(
-    module: ModuleType, copied: str
-) -> None:
+@pytest.mark.parametrize("module", SPECIALISTS)
+def test_every_number_that_the_scratchpad_takes_is_in_the_question(module: ModuleType) -> None:
     rng, draw = random.Random(12), module.held_out_example
     for _ in range(400):
         example = draw(rng)
-        for number in re.findall(copied, example.scratchpad, re.MULTILINE):
-            assert number in numbers(example.question), example
+        told, known = example.scratchpad.partition("\n")[0], numbers(example.question)
+        assert all(number in known for number in numbers(told)), example
