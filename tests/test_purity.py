@@ -27,6 +27,7 @@ PURE = (
     "agents.orchestrator.verify",
     "agents.orchestrator.aggregate",
     "agents.orchestrator.allocate",
+    "agents.orchestrator.freshness",
     "capabilities.cloud.breaker",
     "capabilities.cloud.limits",
     "capabilities.cloud.provider",
