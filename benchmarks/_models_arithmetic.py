@@ -65,6 +65,9 @@ def measure(
         "exact": share(by["exact"]),
         "word_problems": share(by["story"]),
         "mawps": None,
+        "exact_without_division": share(
+            [row["right"] for row in raw if row["part"] == "exact" and row["category"] != "divide"]
+        ),
         "questions": count,
         **{key: share(by[key]) for key in sorted(by) if key not in ("exact", "story", "other")},
     }
