@@ -24,6 +24,10 @@ BURST_PER_S = 5.0
 SWEEP = ((1.0, 3.0), (1.0, 5.0), (1.5, 5.0), (2.0, 6.0), (1.0, 8.0))
 GPT4_INPUT = 30.0  # dollars for a million tokens, list price of gpt-4 with 8k context
 GPT4_OUTPUT = 60.0
+TRACE_FORMATS = (
+    "CSV with TIMESTAMP, ContextTokens, GeneratedTokens, or JSON lines with timestamp, "
+    "input_length, output_length"
+)
 CALLERS = 8  # every node of the mesh asks for its own users
 
 
@@ -122,11 +126,10 @@ def parse_trace(text: str) -> list[Request]:
     except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
         raise ConfigError(
             f"the trace cannot be read: {error}",
-            hint="CSV with TIMESTAMP, ContextTokens, GeneratedTokens, or JSON lines with "
-            "timestamp, input_length, output_length",
+            hint=TRACE_FORMATS,
         ) from error
     if not requests:
-        raise ConfigError("the trace holds no request")
+        raise ConfigError("the trace holds no request", hint=TRACE_FORMATS)
     return sorted(requests, key=lambda request: request.at)
 
 
