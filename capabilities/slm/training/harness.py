@@ -274,7 +274,9 @@ def _evaluations(config: TrainingConfig, step: int, progress: float) -> int:
 def _precision(config: TrainingConfig) -> AbstractContextManager[Any]:
     if not config.bfloat16:
         return nullcontext()
-    context: AbstractContextManager[Any] = torch.autocast(config.device, dtype=torch.bfloat16)
+    context: AbstractContextManager[Any] = torch.autocast(
+        torch.device(config.device).type, dtype=torch.bfloat16
+    )
     return context
 
 

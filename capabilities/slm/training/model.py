@@ -192,4 +192,6 @@ def deepened(model: Llama, layers: int) -> Llama:
         deep.blocks[place].load_state_dict(source.state_dict())
     deep.embedding.load_state_dict(model.embedding.state_dict())
     deep.norm.load_state_dict(model.norm.state_dict())
+    if layers == old:  # elsewhere an exit would read other rows than it learned on
+        deep.exits.load_state_dict(model.exits.state_dict())
     return deep

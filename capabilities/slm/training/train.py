@@ -159,7 +159,12 @@ def ship(options: argparse.Namespace) -> None:
         model = load_checkpoint(options.out / f"{name}.weights.pt")
         output = (options.output or EMBEDDED) / f"{name}.gguf"
         export(RECIPES[name], model, (options.folder or RUNS) / name, output)
-        print(f"{output}: {output.stat().st_size / 1e6:.2f} MB", file=sys.stderr)
+        # What embedded/__init__.py says of the model, and a test holds it to.
+        print(
+            f"{output}: {output.stat().st_size / 1e6:.2f} MB, "
+            f"parameters={model.parameter_count():_}, context={model.config.context}",
+            file=sys.stderr,
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
