@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from agents.config import HttpSection
-from agents.faces.http.child import settings_of
+from agents.faces.http.__main__ import listen
+from agents.faces.http.child import HttpDoor, settings_of
 from agents.faces.http.errors import HttpError
 from agents.faces.http.guard import Guard
 from agents.faces.http.metrics import HttpMetrics
@@ -161,3 +163,27 @@ def test_a_refusal_has_a_status_that_says_whether_to_try_again() -> None:
     error = HttpError(429, "full", retry_after_s=7.4)
     assert error.headers() == {"retry-after": "7"}
     assert HttpError(400, "wrong").headers() == {}
+
+
+def test_small_answers_do_not_wait_for_acknowledgements() -> None:
+    # asyncio sets TCP_NODELAY only on sockets that were made as TCP ones.
+    with listen(Settings(state="")) as door:
+        assert door.proto == socket.IPPROTO_TCP
+
+
+def test_a_taken_port_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with listen(Settings(state="")) as door:
+        port = door.getsockname()[1]
+        door.listen()
+
+        async def run() -> str:
+            child = HttpDoor(tmp_path, HttpSection(port=port))
+            await child.start()
+            for _ in range(600):
+                if child.trouble:
+                    break
+                await asyncio.sleep(0.05)
+            await child.stop()
+            return child.trouble
+
+        assert "choose another http.port" in asyncio.run(run())
