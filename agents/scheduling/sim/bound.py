@@ -154,7 +154,8 @@ def _exact(
 def _paid(prices: Array, begin: Array, end: Array) -> Array:
     """The price of holding a slot from ``begin`` to ``end``."""
     total = np.concatenate([[0.0], np.cumsum(prices)]) * GRID_S
-    return _at(total, end) - _at(total, begin)
+    paid: Array = _at(total, end) - _at(total, begin)
+    return paid
 
 
 def _at(total: Array, moments: Array) -> Array:
