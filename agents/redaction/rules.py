@@ -277,6 +277,8 @@ def shapes(regions: Sequence[str] = ()) -> tuple[Detector, ...]:
             r"(?P<value>\+?\(?\d(?:[ ()./-]{0,2}\d){6,14})",
             i,
         ),
+        # As written in North America; other countries' national forms: ``regions``.
+        Pattern("PHONE", r"(?<![\w.-])(?:\(\d{3}\)[ ]?|\d{3}[-.])\d{3}[-.]\d{4}(?![\w-]|\.\d)"),
         Pattern("IP", r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]\d)", check=_is_ip),
         Pattern("IP", r"(?<![\w:])[0-9a-fA-F:]{2,39}(?:%\w{1,15})?(?![\w:])", check=_is_ipv6),
         Pattern("MAC", r"(?<![\w:-])[0-9a-fA-F]{2}(?:[:-][0-9a-fA-F]{2}){5}(?![\w:-])"),
@@ -381,9 +383,9 @@ def residues() -> tuple[Detector, ...]:
     return (
         Pattern("EMAIL", r"\w@\w"),
         Pattern("PHONE", r"\+\d(?:[ ()./-]{0,2}\d){6,14}"),
-        Pattern("PHONE", r"(?<![\w.:/-])0\d{1,4}[ /.-]\d{2,4}[ /.-]?\d{3,8}(?![\w.:])"),
-        Pattern("PHONE", r"(?<![\w.])\(\d{2,5}\)[ ]?\d{2,4}[ .-]?\d{2,8}(?![\w.])"),
-        Pattern("CARD", r"(?<![\w.])(?:\d{4}[ -]){3}\d{4}(?![\w.])"),
+        Pattern("PHONE", r"(?<![\w.:/-])0\d{1,4}[ /.-]\d{2,4}[ /.-]?\d{3,8}(?!\w|[.:]\d)"),
+        Pattern("PHONE", r"(?<![\w.])\(\d{2,5}\)[ ]?\d{2,4}[ .-]?\d{2,8}(?!\w|\.\d)"),
+        Pattern("CARD", r"(?<![\w.])(?:\d{4}[ -]){3}\d{4}(?!\w|\.\d)"),
         Pattern("IBAN", r"(?<!\w)[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){3,7}"),
         Pattern("PERSON", rf"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof)\.?[ ]+(?P<value>{_WORD})"),
         Pattern("PERSON", r"\bmy name is\s+(?P<value>[^\W\d_]{2,})", re.IGNORECASE, check=_is_name),

@@ -135,7 +135,7 @@ def test_what_still_looks_personal_after_masking_stays_in_the_mesh(
     async def main() -> None:
         async with house(tmp_path) as made:
             _, asker = await two(made, stand_in)
-            found = await ask(asker, "Please reach us under (415) 555-2671")
+            found = await ask(asker, "Please reach us under 0415 555 2671")
             assert found.degraded
             assert "personal data (phone)" in found.missing[0]
             assert "555" not in found.missing[0]

@@ -123,7 +123,7 @@ def test_a_task_that_may_not_leave_is_stopped_here_and_audited() -> None:
 
 def test_what_is_left_after_masking_is_refused_and_the_audit_holds_none_of_it() -> None:
     with pytest.raises(PersonalDataLeft):
-        leave(body(messages=[Message("user", "under (415) 555-2671")]), [DONE])
+        leave(body(messages=[Message("user", "under 0415 555 2671")]), [DONE])
     [line] = LINES
     assert line["outcome"].startswith("personal_data")
     assert "555" not in repr(line)

@@ -101,10 +101,10 @@ def test_what_is_documented_as_not_found_is_not_found(text: str) -> None:
 
 
 def test_national_phone_numbers_are_found_for_the_configured_regions() -> None:
-    text = "reach us under (415) 555-2671"
+    text = "reach us under 020 7946 0018"
     assert masked(text) == text
     assert (
-        masked(text, make_redactor(RedactionConfig(regions=("us",)))) == "reach us under <PHONE_1>"
+        masked(text, make_redactor(RedactionConfig(regions=("gb",)))) == "reach us under <PHONE_1>"
     )
 
 
@@ -197,13 +197,23 @@ def test_a_stream_holds_back_no_more_than_a_placeholder() -> None:
     assert stream.feed("[" + " " * 200) != ""
 
 
+@pytest.mark.parametrize("end", ["", ".", "!", ", or later", ".\n"])
+def test_a_mark_after_a_number_does_not_hide_it(end: str) -> None:
+    masking = PLAIN.begin()
+    for number in ("(415) 555-2671", "415-555-2671", "415.555.2671"):
+        assert number not in masking.mask_or_refuse(f"Reach us under {number}{end}")
+    for left in ("0170 1234567", "(089) 12 34 56", "1234 5678 9012 3456"):
+        with pytest.raises(PersonalDataLeft):
+            masking.mask_or_refuse(f"Reach us under {left}{end}")
+
+
 def test_masking_required_refuses_what_is_left_and_says_the_kind_only() -> None:
     masking = PLAIN.begin()
     assert masking.mask_or_refuse("Anna's number is +31 20 123 4567") == (
         "<PERSON_1>'s number is <PHONE_1>"
     )
     with pytest.raises(PersonalDataLeft) as refused:
-        masking.mask_or_refuse("reach us under (415) 555-2671")
+        masking.mask_or_refuse("reach us under 0415 555 2671")
     assert refused.value.kinds == ("PHONE",)
     assert refused.value.code == "personal_data"
     assert "555" not in refused.value.sentence()
@@ -303,7 +313,7 @@ def test_the_configuration_of_an_agent_says_what_is_masked() -> None:
 
 
 def test_what_is_left_is_refused_where_masking_is_required_and_sent_where_not() -> None:
-    left = "Anna said: reach us under (415) 555-2671"
+    left = "Anna said: reach us under 0415 555 2671"
     with pytest.raises(PersonalDataLeft):
         from_toml("").begin().outgoing(left)
     assert from_toml("required = false").begin().outgoing(left) == left.replace(
