@@ -30,7 +30,7 @@ class Recipe:
     held_out: Callable[[random.Random], Example]
     training: TrainingConfig
     tasks: tuple[str, ...] = ()
-    gpu_minutes: float = 1.3
+    gpu_minutes: float = 0.7
     gpu_batch_tokens: int = 12_288
 
 
@@ -62,7 +62,7 @@ RECIPES = {
                 model=ModelConfig(width=128, layers=6, context=768),
             ),
             tasks=arithmetic.TASKS,
-            gpu_minutes=5.0,
+            gpu_minutes=3.5,
             gpu_batch_tokens=16_384,
         ),
         Recipe(
@@ -111,7 +111,7 @@ RECIPES = {
                 ),
             ),
             tasks=general.TASKS,
-            gpu_minutes=7.0,
+            gpu_minutes=5.0,
             gpu_batch_tokens=24_576,
         ),
         Recipe(
@@ -142,7 +142,7 @@ RECIPES = {
                 "traffic",
                 *general.TASKS,
             ),
-            gpu_minutes=10.0,
+            gpu_minutes=14.0,  # as many tokens of each domain as its specialist reads, and more
             gpu_batch_tokens=49_152,
         ),
     )

@@ -27,7 +27,7 @@ from capabilities.slm.training.harness import (  # noqa: E402
 )
 from capabilities.slm.training.model import Llama, ModelConfig, deepened  # noqa: E402
 from capabilities.slm.training.optimiser import orthogonalise  # noqa: E402
-from capabilities.slm.training.recipes import RECIPES  # noqa: E402
+from capabilities.slm.training.recipes import ORDER, RECIPES  # noqa: E402
 from capabilities.slm.training.tokenizer import (  # noqa: E402
     SPECIAL_TOKENS,
     VOCABULARY_SIZE,
@@ -140,6 +140,27 @@ def test_all_trains_in_order_stops_in_time_and_goes_on(tmp_path: Path) -> None:
     assert names == {"arithmetic.gguf", "general.gguf", "general.exits.gguf"}
     model = llama_cpp.Llama(str(shipped / "general.gguf"), n_ctx=64, n_threads=1, verbose=False)
     assert model.n_vocab() == VOCABULARY_SIZE
+
+
+def test_all_models_fit_into_half_an_hour_of_a_gpu() -> None:
+    assert set(ORDER) == set(RECIPES) == set(command.NAMES)
+    assert sum(RECIPES[name].gpu_minutes for name in ORDER) <= 26
+
+
+def test_a_gpu_gets_larger_batches_and_the_whole_head() -> None:
+    recipe = command.for_device(RECIPES["general"], "cuda", None)
+    assert recipe.training.device == "cuda"
+    assert recipe.training.batch_tokens > RECIPES["general"].training.batch_tokens
+    assert recipe.training.head_negatives == 0
+    assert recipe.training.workers >= 1
+    assert command.for_device(RECIPES["general"], "cpu", None) == RECIPES["general"]
+
+
+def test_large_has_four_times_the_parameters_of_general() -> None:
+    counts = {name: Llama(RECIPES[name].training.model).parameter_count() for name in ORDER}
+    assert counts["large"] >= 4 * counts["general"]
+    # A weight takes 8.5 bits in Q8_0; the embedder and the exits take up to 12 MB beside them.
+    assert sum(counts.values()) * 8.5 / 8 / 1e6 + 12 <= 60
 
 
 def test_shipping_without_weights_says_what_to_do(tmp_path: Path) -> None:
