@@ -7,7 +7,7 @@ import logging
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
@@ -70,6 +70,7 @@ def make_app(settings: Settings, agent: Agent) -> ASGIApp:
         exception_handlers={
             HttpError: refuse,
             ClientGone: gone,
+            ClientDisconnect: gone,  # while it was still sending
             HTTPException: unknown,
             Exception: broken,
         },

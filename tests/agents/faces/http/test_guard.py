@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -108,6 +110,22 @@ def test_unknown_addresses_and_methods_are_answered_in_openais_shape(served: Ser
     wrong = httpx.get(served.url + CHAT)
     assert wrong.status_code == 405
     assert "error" in wrong.json()
+
+
+@pytest.mark.e2e
+def test_a_client_that_leaves_while_it_is_sending_is_no_error_of_the_server(
+    served: Served,
+) -> None:
+    address = urlsplit(served.url)
+    with socket.create_connection((address.hostname, address.port)) as door:
+        door.sendall(
+            f"POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 99\r\n\r\n{{".encode()
+        )
+    until = time.monotonic() + 20
+    while 'status="499"' not in (page := get(served, "/metrics").text):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert 'status="500"' not in page
 
 
 async def _slow_body(body_s: float, monkeypatch: pytest.MonkeyPatch) -> int:
