@@ -16,7 +16,8 @@ from statistics import mean
 from typing import Any
 
 from agents.configure import POLICIES
-from agents.scheduling.sim.mesh import Rules, Simulation
+from agents.scheduling.sim.mesh import Simulation
+from agents.scheduling.sim.model import Rules
 from agents.scheduling.sim.workload import Machine, Request, article_hour, jetsons
 from benchmarks._report import Options, progress
 from mesh.core.identity import Authority

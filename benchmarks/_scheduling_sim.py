@@ -19,7 +19,7 @@ from agents.scheduling.sim.experiments import (
     spread,
     trace_load,
 )
-from agents.scheduling.sim.mesh import Rules
+from agents.scheduling.sim.model import Rules
 from agents.scheduling.sim.workload import (
     BASE_PER_S,
     BURST_PER_S,

@@ -14,7 +14,7 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from agents.scheduling.sim.mesh import BLOCK_TOKENS, Rules
+from agents.scheduling.sim.model import BLOCK_TOKENS, Rules
 from agents.scheduling.sim.workload import Machine, Request
 
 Array = npt.NDArray[np.float64]

@@ -6,7 +6,7 @@ import heapq
 from collections import deque
 from collections.abc import Sequence
 
-from agents.scheduling.sim.mesh import Rules, Served
+from agents.scheduling.sim.model import Rules, Served
 from agents.scheduling.sim.workload import Machine, Request
 
 

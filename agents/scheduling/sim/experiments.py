@@ -10,7 +10,8 @@ import msgspec
 
 from agents.scheduling.policies import Policy
 from agents.scheduling.sim.central import central_queue
-from agents.scheduling.sim.mesh import Change, Rules, Served, Simulation
+from agents.scheduling.sim.mesh import Simulation
+from agents.scheduling.sim.model import Change, Rules, Served
 from agents.scheduling.sim.workload import (
     BASE_PER_S,
     BURST_PER_S,

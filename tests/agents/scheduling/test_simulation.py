@@ -14,7 +14,8 @@ from agents.configure import POLICIES
 from agents.scheduling.sim.bound import cloud_bound
 from agents.scheduling.sim.central import central_queue
 from agents.scheduling.sim.experiments import Bench, relative, rules_for, summary
-from agents.scheduling.sim.mesh import Change, Rules, Served, Simulation
+from agents.scheduling.sim.mesh import Simulation
+from agents.scheduling.sim.model import Change, Rules, Served
 from agents.scheduling.sim.workload import (
     Machine,
     Request,
