@@ -161,7 +161,8 @@ def _paid(prices: Array, begin: Array, end: Array) -> Array:
 def _at(total: Array, moments: Array) -> Array:
     place = moments / GRID_S
     cell = np.minimum(place.astype(np.int64), len(total) - 2)
-    return total[cell] + (total[cell + 1] - total[cell]) * np.minimum(place - cell, 1.0)
+    found: Array = total[cell] + (total[cell + 1] - total[cell]) * np.minimum(place - cell, 1.0)
+    return found
 
 
 def _occupied(begin: Array, end: Array, cells: int) -> Array:
