@@ -12,6 +12,8 @@ import numpy as np
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 _STEP_TOKENS = 2048  # fed to llama.cpp at once
+# Kept by the module: llama.cpp calls it for as long as the process lives.
+_SILENCE = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
 _ALL_TOKENS = 16_384  # of context, over all sequences, unless told otherwise
 
 
@@ -24,9 +26,7 @@ class Greedy:
 
     def __init__(self, path: Path, parallel: int = 0, context: int = 0, threads: int = 1) -> None:
         llama_cpp.llama_backend_init()
-        # Kept as an attribute: llama.cpp calls it for as long as the process lives.
-        self._silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
-        llama_cpp.llama_log_set(self._silence, ctypes.c_void_p(0))
+        llama_cpp.llama_log_set(_SILENCE, ctypes.c_void_p(0))
         model_parameters = llama_cpp.llama_model_default_params()
         model_parameters.use_extra_bufts = False  # crashes on some AMX virtual machines
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), model_parameters)

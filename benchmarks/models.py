@@ -37,7 +37,6 @@ QUICK_QUESTIONS = 120
 EXIT_QUESTIONS = 200  # about 6,000 tokens
 THINK_END = "<|/think|>"
 FOLDER = Path(__file__).parents[1] / "capabilities" / "slm" / "embedded"
-LARGE = FOLDER / "large.gguf"
 # A conversation of so many tokens counts in the memory of both sides of a comparison.
 MEMORY_CONTEXT = 1024
 
@@ -117,6 +116,11 @@ def memory_mb(path: Path) -> float:
     return round((need.weights + need.context + need.compute) / 1e6, 2)
 
 
+def _large(options: Options) -> Path:
+    folder: Path = options.more.models or FOLDER
+    return folder / "large.gguf"
+
+
 def against_large(options: Options, figures: Figures, large: Greedy) -> None:
     """Each specialist and `large` on the same questions, with the memory that both take."""
     count = QUICK_QUESTIONS if options.quick else QUESTIONS
@@ -129,7 +133,7 @@ def against_large(options: Options, figures: Figures, large: Greedy) -> None:
             examples = [e for e in examples if _task_of(e) in known]
         own, other = (ask(one, examples) for one in (loaded, large))
         loaded.close()
-        mine, theirs = memory_mb(model), memory_mb(LARGE)
+        mine, theirs = memory_mb(model), memory_mb(_large(options))
         compared[name] = {
             "specialist": score(name, examples, own),
             "large": score(name, examples, other),
@@ -174,9 +178,17 @@ def quantized_loss(options: Options, figures: Figures, missing: dict[str, str]) 
 
 
 def _chosen(options: Options) -> dict[str, Path]:
-    """The shipped models that this run asks, by name."""
-    shipped = {name: model.path for name, model in embedded_models().items() if name in HEADLINE}
+    """The models that this run asks, by name: the shipped ones, or those of --models."""
+    if options.more.models:
+        found = {name: options.more.models / f"{name}.gguf" for name in HEADLINE}
+        shipped = {name: path for name, path in found.items() if path.is_file()}
+    else:
+        shipped = {n: model.path for n, model in embedded_models().items() if n in HEADLINE}
     return {name: path for name, path in shipped.items() if _wanted(options, name)}
+
+
+def _where(options: Options) -> str:
+    return f"in {options.more.models}" if options.more.models else "in the package"
 
 
 def _wanted(options: Options, name: str) -> bool:
@@ -192,7 +204,7 @@ def measure(options: Options) -> Figures:
             continue
         if name not in chosen:
             figures[name] = None
-            missing[name] = f"{name}.gguf is not in the package"
+            missing[name] = f"{name}.gguf is not {_where(options)}"
             continue
         progress(f"{name}: asking")
         loaded = Greedy(chosen[name])
@@ -204,14 +216,14 @@ def measure(options: Options) -> Figures:
         progress(f"{name}: {json.dumps(figures[name])}")
         if options.out:
             (options.out / f"{name}.json").write_text(json.dumps(raw, indent=1))
-    if LARGE.is_file():
-        large = Greedy(LARGE)
-        figures["files"]["large"] = {**_size(LARGE), **large.facts()}
+    if _large(options).is_file():
+        large = Greedy(_large(options))
+        figures["files"]["large"] = {**_size(_large(options)), **large.facts()}
         against_large(options, figures, large)
         large.close()
     else:
         figures["specialist_vs_large"] = None
-        missing["specialist_vs_large"] = "large.gguf is not in the package"
+        missing["specialist_vs_large"] = f"large.gguf is not {_where(options)}"
     quantized_loss(options, figures, missing)
     if _wanted(options, "embedder"):
         progress("embedder")
@@ -228,7 +240,7 @@ def _exits(
     exits = model.with_suffix(".exits.gguf")
     if not exits.is_file():
         figures["exits"] = None
-        missing["exits"] = f"{exits.name} is not in the package"
+        missing["exits"] = f"{exits.name} is not {_where(options)}"
         return
     progress("general: its exits")
     count = QUICK_QUESTIONS if options.quick else EXIT_QUESTIONS
@@ -245,6 +257,9 @@ def extend(parser: argparse.ArgumentParser) -> None:
         "--only",
         default=None,
         help=f"models to ask, with commas between: {', '.join(_NAMES)}; default: all",
+    )
+    parser.add_argument(
+        "--models", type=Path, default=None, help="ask the NAME.gguf of this folder instead"
     )
     parser.add_argument(
         "--mawps", type=Path, default=None, help="mawps_train.json, for arithmetic.mawps"
