@@ -47,7 +47,8 @@ class Peer:
         prompt = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n"
         body: dict[str, Any] = {"prompt": prompt, "stream": True, "temperature": 0.0}
         if self.name != "llama_cpp.server":
-            body |= {"n_predict": tokens, "ignore_eos": True}
+            # No side keeps prompts here: the template's beginning would be spared on one only.
+            body |= {"n_predict": tokens, "ignore_eos": True, "cache_prompt": False}
             path = "/completion"
         else:
             body |= {"max_tokens": tokens}

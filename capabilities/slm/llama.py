@@ -81,6 +81,11 @@ class Model:
         return int(lib.llama_model_n_embd(self.pointer))
 
     @property
+    def heads(self) -> int:
+        """Attention heads of a layer, at least 1."""
+        return max(1, int(lib.llama_model_n_head(self.pointer)))
+
+    @property
     def layers(self) -> int:
         """The number of blocks."""
         return int(lib.llama_model_n_layer(self.pointer))
@@ -325,7 +330,7 @@ class Context:
         if shape.eval_callback is not None:
             params.cb_eval = shape.eval_callback
         params.flash_attn_type = (
-            lib.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            lib.LLAMA_FLASH_ATTN_TYPE_AUTO  # on, where this architecture can
             if shape.flash_attention
             else lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
         )

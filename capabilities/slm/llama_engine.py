@@ -64,7 +64,12 @@ class LlamaEngine:
         keeps = bool(kept) and self._model.keeps_every_token
         self._capture = Capture() if settings.capture else None
         shape, seats, rows = sizing.shape(
-            settings, wanted, threads, keeps=keeps, capture=self._capture
+            settings,
+            wanted,
+            threads,
+            head_width=self._model.width // self._model.heads,
+            keeps=keeps,
+            capture=self._capture,
         )
         self._context = llama.Context(self._model, shape)
         self._batch = llama.Batch(shape.batch)

@@ -10,6 +10,7 @@ from capabilities.slm.capture import Capture
 from capabilities.slm.header import Header
 
 DEFAULT_CONTEXT = 4096
+FLASH_HEAD = 64  # numbers of a head; see Settings.flash_attention
 FORWARD_ROWS = 32  # rows of output of a step for forward passes: the drafts of a few streams
 
 
@@ -36,7 +37,13 @@ def context(path: Path, head: Header, settings: protocol.Settings) -> tuple[int,
 
 
 def shape(
-    settings: protocol.Settings, tokens: int, threads: int, *, keeps: bool, capture: Capture | None
+    settings: protocol.Settings,
+    tokens: int,
+    threads: int,
+    *,
+    head_width: int,
+    keeps: bool,
+    capture: Capture | None,
 ) -> tuple[llama.ContextShape, range, int]:
     """The sizes of a context, the sequences that keep prefixes, and the rows of output that
     forward passes may take of a step."""
@@ -52,7 +59,9 @@ def shape(
         sequences=seats.stop + settings.sequences,
         outputs=settings.slots + max(rows, len(seats)),  # llama.cpp wants one for each sequence
         threads=threads,
-        flash_attention=settings.flash_attention,
+        flash_attention=head_width >= FLASH_HEAD
+        if settings.flash_attention is None
+        else settings.flash_attention,
         eval_callback=capture.callback if capture else None,
     )
     return sizes, seats, rows
