@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 UNKNOWN_BYTES = 1 << 62
 BOARD_LIMIT_C = 80.0  # where a Raspberry Pi's firmware begins to lower the clock
+LOW_BATTERY = 15  # percent
+_HEX = re.compile(r"(0x)?[0-9a-fA-F]+")
 # Kinds of trip points, and how far below them the slowing begins.
 _TRIPS = {"passive": 0.0, "hot": 0.0, "critical": 10.0}
 
@@ -57,6 +60,34 @@ def cool_c(root: Path = Path("/")) -> float:
         if now > 0 and limits:
             left = min(left, min(limits) - now)
     return left
+
+
+def power_short(root: Path = Path("/")) -> bool:
+    """Whether the supply is too weak now, or the battery nearly empty and not charging."""
+    # A Raspberry Pi's firmware: bit 0 under-voltage, 1 clock capped, 2 slowed down, all of now.
+    told = _read(root / "sys/devices/platform/soc/soc:firmware/get_throttled").strip()
+    if _HEX.fullmatch(told) and int(told, 16) & 0b111:
+        return True
+    for monitor in (root / "sys/class/hwmon").glob("hwmon*"):
+        if _read(monitor / "name").strip() == "rpi_volt" and (
+            _read(monitor / "in0_lcrit_alarm").strip() == "1"
+        ):
+            return True
+    for supply in (root / "sys/class/power_supply").glob("*"):
+        left = _read(supply / "capacity").strip()
+        if (
+            _read(supply / "type").strip() == "Battery"
+            and _read(supply / "status").strip() == "Discharging"
+            and left.isdecimal()
+            and int(left) <= LOW_BATTERY
+        ):
+            return True
+    return False
+
+
+def slack_c(root: Path = Path("/")) -> float:
+    """Degrees left as :func:`cool_c` says; none while the power is short."""
+    return 0.0 if power_short(root) else cool_c(root)
 
 
 def _degrees(path: Path) -> float:

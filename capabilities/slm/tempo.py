@@ -50,6 +50,6 @@ class Tempo:
         """Leave the cores to others that others use, and rest when it is too warm."""
         policy = self._policy
         if policy is not None and policy.look(
-            time.monotonic(), self._neighbours.busy_cores, machine.cool_c
+            time.monotonic(), self._neighbours.busy_cores, machine.slack_c
         ):
             self._context.set_threads(*policy.counts)

@@ -100,6 +100,32 @@ def test_neighbours_are_all_others_and_not_oneself(tmp_path: Path) -> None:
     assert it.busy_cores() == 0.0
 
 
+def test_a_weak_supply_and_an_empty_battery_leave_no_slack(tmp_path: Path) -> None:
+    assert machine.slack_c(tmp_path) == math.inf
+    told = tmp_path / "sys/devices/platform/soc/soc:firmware/get_throttled"
+    volts = tmp_path / "sys/class/hwmon/hwmon3/in0_lcrit_alarm"
+    battery = tmp_path / "sys/class/power_supply/BAT0"
+    for folder in (told.parent, volts.parent, battery):
+        folder.mkdir(parents=True)
+    told.write_text("50000\n")  # it was short once, and is not now
+    volts.with_name("name").write_text("rpi_volt\n")
+    volts.write_text("0\n")
+    (battery / "type").write_text("Battery\n")
+    (battery / "status").write_text("Discharging\n")
+    (battery / "capacity").write_text("80\n")
+    assert not machine.power_short(tmp_path)
+    for file, short, well in ((told, "50005", "0"), (volts, "1", "0")):
+        file.write_text(short)
+        assert machine.slack_c(tmp_path) == 0.0
+        file.write_text(well)
+    (battery / "capacity").write_text("9\n")
+    assert machine.power_short(tmp_path)
+    (battery / "status").write_text("Charging\n")
+    assert not machine.power_short(tmp_path)
+    told.write_text("nonsense")
+    assert not machine.power_short(tmp_path)
+
+
 def test_warmth_is_measured_against_the_limits_that_each_zone_names(tmp_path: Path) -> None:
     assert machine.cool_c(tmp_path) == math.inf
     for index, (now, kind, limit) in enumerate(
