@@ -21,11 +21,12 @@ import httpx
 import numpy as np
 
 from benchmarks._http_target import Target, authority
-from benchmarks._report import progress
+from benchmarks._report import Options, progress
 
 NAME = "knowledge.gpt/arithmetic"
 START_S = 180.0
 KEY = f"sk-{secrets.token_hex(16)}"  # without one LiteLLM's proxy does not start
+CALLS, QUICK_CALLS = 300, 40
 WARM = 10  # calls that are not counted: the first ones open connections and compile templates
 
 
@@ -123,3 +124,11 @@ def _answers(url: str) -> bool:
         return httpx.get(url, timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def part(options: Options) -> dict[str, Any]:
+    """As a part of benchmarks.scheduling."""
+    return measure_overhead(options.more.litellm_python, QUICK_CALLS if options.quick else CALLS)
+
+
+PARTS = {"overhead_ms": part}

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 from benchmarks import _http_target as target
-from benchmarks._http_overhead import measure_overhead
+from benchmarks._http_overhead import part as overhead
 from benchmarks._report import Options, progress, run
 from capabilities.messages import Delta, Generate, Message
 from capabilities.slm import synth
@@ -251,8 +251,7 @@ def measure(options: Options) -> dict[str, Any]:
         figures |= _compared(folder, signer, options)
         figures["paced"] = _paced(folder, signer, options)
         figures |= _idle(folder, signer)
-    calls = 40 if options.quick else 300
-    figures["overhead_ms"] = measure_overhead(options.more.litellm_python, calls)
+    figures["overhead_ms"] = overhead(options)
     progress(f"one hop adds {figures['overhead_ms']}")
     if options.more.soak:
         figures["soak"] = _soak(options.more.soak, options.seed)

@@ -3,6 +3,7 @@
 python -m benchmarks.scheduling --json
 python -m benchmarks.scheduling --only article,staleness --quick
 python -m benchmarks.scheduling --trace arrivals.csv --trace other.jsonl --out figures
+python -m benchmarks.scheduling --only overhead_ms --litellm-python other/bin/python
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ MODULES = {
     "slow_node": "benchmarks._scheduling_sim",
     "turned_slow": "benchmarks._scheduling_sim",
     "sim_vs_real": "benchmarks._scheduling_real",
+    "budget": "benchmarks._scheduling_budget",
+    "no_cloud": "benchmarks._scheduling_no_cloud",
+    "overhead_ms": "benchmarks._http_overhead",
 }
 
 Part = Callable[[Options], dict[str, Any]]
@@ -36,6 +40,12 @@ def extend(parser: argparse.ArgumentParser) -> None:
         "--trace", type=Path, action="append", default=[], help="an arrival trace; may be repeated"
     )
     parser.add_argument("--seeds", type=int, default=0, help="20, or 3 with --quick")
+    parser.add_argument(
+        "--litellm-python",
+        type=Path,
+        default=None,
+        help="the interpreter of an environment with litellm[proxy], measured beside a hop",
+    )
 
 
 def measure(options: Options) -> dict[str, Any]:
