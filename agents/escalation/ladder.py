@@ -2,8 +2,8 @@
 
 Asked before the first call of a step and after each failed one, it goes through the rungs from
 the cheapest and names the first that may help. A rung is skipped when its score says that it
-will not help; the line says why. Shared memory and token-level help are not built yet and have
-their rungs, so that the trace already reads as the whole ladder.
+will not help; the line says why. Token-level help is not built yet and has its rung, so that
+the trace already reads as the whole ladder.
 
 The cloud is the last rung. It is taken when the task may leave the mesh and no node of the mesh
 can meet the deadline or the quality floor: nobody fits, all were full after one redirect, the
@@ -48,6 +48,10 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float = -1.0
     cloud_fit: int = 0
     cloud_why: str = ""
+    memory: str = ""  # reuse, context or nothing; empty where it was not asked
+    memory_score: float = 0.0
+    memory_threshold: float = 1.0
+    memory_why: str = "this node has no shared memory to look in"
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +65,7 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
 
 
 CLOUD_RUNG = "cloud"
+MEMORY_RUNG = "memory"
 
 
 class Escalation(Protocol):
@@ -107,7 +112,13 @@ class Ladder:
         """The rungs up to the one that is taken."""
         rungs: list[Rung] = []
         for rung in (
-            _rung("memory", 0.0, False, "this node has no shared memory to look in"),
+            _rung(
+                MEMORY_RUNG,
+                situation.memory_score,
+                situation.memory == "reuse",
+                situation.memory_why,
+                situation.memory_threshold,
+            ),
             *self._mesh_rungs(situation),
             _rung("token_help", 0.0, False, "no node offers token-level help"),
             self._cloud_rung(situation),

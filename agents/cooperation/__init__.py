@@ -1,0 +1,1 @@
+"""How agents help each other beyond one answer: data, computation, knowledge."""

@@ -1,0 +1,1 @@
+"""What a node knows: documents and answers with their vectors, sources and limits."""
