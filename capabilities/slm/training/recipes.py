@@ -38,8 +38,8 @@ def _specialist(steps: int, layers: int = 4) -> TrainingConfig:
     """For a short scratchpad over a short question: many small steps."""
     return TrainingConfig(
         steps=steps,
-        batch_tokens=2048,
-        cooldown_share=0.6,
+        batch_tokens=3072,
+        cooldown_share=0.8,
         model=ModelConfig(width=128, layers=layers),
     )
 
@@ -70,7 +70,7 @@ RECIPES = {
             description="Judges the air by the US EPA's index from concentrations of pollutants.",
             sample=air_quality.sample,
             held_out=air_quality.held_out_example,
-            training=_specialist(steps=4000),
+            training=_specialist(steps=5000),
             tasks=("air_quality",),
         ),
         Recipe(
@@ -78,7 +78,7 @@ RECIPES = {
             description="Ranks the urgency of vital signs by NEWS2; it diagnoses nothing.",
             sample=vitals.sample,
             held_out=vitals.held_out_example,
-            training=_specialist(steps=4000),
+            training=_specialist(steps=5000),
             tasks=("vitals",),
         ),
         Recipe(
@@ -86,7 +86,7 @@ RECIPES = {
             description="Judges traffic by the HCM's level of service from speed and volume.",
             sample=traffic.sample,
             held_out=traffic.held_out_example,
-            training=_specialist(steps=4000),
+            training=_specialist(steps=5000),
             tasks=("traffic",),
         ),
         Recipe(
