@@ -111,6 +111,7 @@ class Agent:
             planner=config.parts.planner,
             policy=config.parts.policy,
             escalation=config.parts.escalation,
+            aggregator=config.parts.aggregator,
             options=await self._options(),
         )
         self.orchestrator = Orchestrator(self.port, self.parts, rng=self.rng)

@@ -102,6 +102,8 @@ class PartsSection(_Section):
     planner: str = "rules"
     policy: str = "load_aware"
     escalation: str = "ladder"
+    aggregator: Literal["lines", "model"] = "lines"
+    """Several findings line by line, or joined by the general model where that keeps them."""
 
 
 class AskSection(_Section):

@@ -41,7 +41,11 @@ MATCHERS: Registry[Matcher] = Registry(
 )
 PLANNERS: Registry[Planner] = Registry(
     "planner",
-    {"rules": "agents.orchestrator.split:RulePlanner", "whole": "agents.orchestrator.plan:Whole"},
+    {
+        "rules": "agents.orchestrator.split:RulePlanner",
+        "model": "agents.orchestrator.modelplan:ModelPlanner",
+        "whole": "agents.orchestrator.plan:Whole",
+    },
 )
 POLICIES: Registry[Policy] = Registry(
     "policy",
@@ -59,6 +63,8 @@ ESCALATIONS: Registry[Escalation] = Registry(
     "escalation",
     {"ladder": "agents.escalation:Ladder", "mesh_only": "agents.escalation:MeshOnly"},
 )
+
+AGGREGATORS = ("lines", "model")
 
 DETECTORS: Registry[Detector] = Registry("redaction", {})
 
@@ -84,6 +90,7 @@ class PartsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     planner: str = "rules"
     policy: str = "load_aware"
     escalation: str = "ladder"
+    aggregator: str = "lines"
     general_name: str = GENERATE
     thresholds: Thresholds = Thresholds()
     limits: Limits = Limits()
@@ -110,6 +117,7 @@ def build(config: PartsConfig | None = None) -> Parts:
         planner=part(PLANNERS, config.planner),
         policy=part(POLICIES, config.policy),
         escalation=part(ESCALATIONS, config.escalation),
+        aggregator=config.aggregator,
         general_name=config.general_name,
         thresholds=config.thresholds,
         limits=config.limits,
@@ -130,9 +138,16 @@ def _check(config: PartsConfig) -> None:
         value = getattr(config.thresholds, field)
         if not 0.0 <= value <= 1.0:
             raise ConfigError(f"thresholds.{field} is {value}, a probability is 0 to 1")
+    if config.aggregator not in AGGREGATORS:
+        raise ConfigError(
+            f"there is no aggregator called {config.aggregator!r}",
+            hint=f"one of {', '.join(AGGREGATORS)}",
+        )
     limits = config.limits
     if limits.attempts < 1 or limits.waits < 0 or limits.concurrent < 1:
         raise ConfigError("limits: attempts and concurrent are at least 1, waits at least 0")
+    if not 0.0 <= limits.hedge_share <= 1.0:
+        raise ConfigError(f"limits.hedge_share is {limits.hedge_share}, it is 0 to 1")
     if not 0.0 < limits.first_share <= 1.0:
         raise ConfigError(f"limits.first_share is {limits.first_share}, it is above 0 to 1")
 

@@ -38,6 +38,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     take over, so that a node that hangs leaves time for a second try.
     ``lines``: at how many nodes a step stands in line when those that fit are full, the first
     slot taking it; more finds a slot sooner and costs a message each.
+    ``hedge_share``: hedges that a call earns: 0.1 lets one call in ten be asked of a second node
+    once it is later than 95 of 100 would be; more cuts the tail further and costs as many calls.
+    0 never hedges.
     ``concurrent``: steps of one request under way at once; more waits its turn here.
     """
 
@@ -46,6 +49,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     first_share: float = 0.6
     concurrent: int = 8
     lines: int = 4
+    hedge_share: float = 0.1
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +62,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     planner: Planner
     policy: Policy
     escalation: Escalation
+    aggregator: str = "lines"  # or "model": how several findings become one text
     general_name: str = GENERATE
     thresholds: Thresholds = Thresholds()
     limits: Limits = Limits()

@@ -26,6 +26,10 @@ class PeerView(msgspec.Struct, frozen=True, kw_only=True):
     seen_s: float = -1.0  # seconds since it was last heard itself
     reach: str = ""  # how this node reaches it: dialled, called back (over its own link), none
     dialable: str = "unknown"  # what it says of itself: yes, no, some, unknown
+    best_tokens_per_s: float = 0.0  # as measured by the node itself, 0 when it has not
+    temperature_c: float = 0.0  # 0 when unknown
+    battery: float = -1.0  # 0 to 1, -1 when there is none
+    software: str = ""
 
 
 class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +92,17 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     finish: str = ""  # stop or length
     prompt_tokens: int = 0
+    note: str = ""  # what became of it on its way: asked again elsewhere, hedged, replanned
+
+
+class StatementView(msgspec.Struct, frozen=True, kw_only=True):
+    """One statement of an answer and where it is from; ``step`` 0: of no step's finding."""
+
+    text: str
+    step: int = 0
+    name: str = ""
+    node: str = ""
+    citation: str = ""  # of a document: the words that it stands on
 
 
 class AnswerView(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,4 +118,7 @@ class AnswerView(msgspec.Struct, frozen=True, kw_only=True):
     asked: str = ""  # the node that was asked
     cost: float = 0.0  # of all cloud calls, in the currency of the steps' ``cloud``
     retry_after_s: float = -1.0  # above 0: the mesh and the cloud refused, come back then
+    objective: str = "latency"  # what the task wanted most: latency, accuracy or resources
+    statements: list[StatementView] = []  # the text in parts, each with its source
+    notes: list[str] = []  # what the mesh had to do otherwise than planned; the answer stands
     decisions: list[dict[str, object]] = []  # law 5: rule, inputs, score, threshold, action

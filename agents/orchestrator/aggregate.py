@@ -36,6 +36,12 @@ def nodes_of(steps: Sequence[StepView]) -> list[str]:
     return list(dict.fromkeys(step.node for step in steps if step.status == "ok" and step.node))
 
 
+def notes_of(steps: Sequence[StepView]) -> list[str]:
+    """What became of the steps on their way, where it was not as planned."""
+    several = len(steps) > 1
+    return [f"step {step.id}: {step.note}" if several else step.note for step in steps if step.note]
+
+
 def cost_of(steps: Sequence[StepView]) -> float:
     """What the steps that went to the cloud cost together."""
     return sum(step.cloud.cost for step in steps if step.cloud is not None)

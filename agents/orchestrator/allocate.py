@@ -18,6 +18,8 @@ from mesh.core.errors import AccessDenied, GossamerError, NobodyHealthy, NoSuchN
 # "this machine" is the one that was asked: its own offer goes before any peer's.
 ABOUT_THIS_NODE = MACHINE.rsplit("/", 1)[0] + "/**"
 
+NAMED_IN_PLAN = "named in the plan"
+
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """The name of a step. ``expert`` is false when the general model stands in.

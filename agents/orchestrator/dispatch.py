@@ -13,6 +13,7 @@ import msgspec
 from agents.orchestrator.line import Line
 from agents.orchestrator.options import AskOptions
 from agents.orchestrator.progress import StepState
+from agents.orchestrator.tail import Tail
 from agents.orchestrator.verify import Assembly
 from agents.parts import Parts
 from agents.port import Offer, Task
@@ -34,6 +35,7 @@ class Dispatcher:
 
     def __init__(self, parts: Parts, rng: random.Random, make: Make | None = None) -> None:
         self.flights = Flights()
+        self.tail = Tail(parts.limits.hedge_share)
         self._parts = parts
         self._rng = rng
         self._make = make
@@ -106,12 +108,24 @@ class Dispatcher:
             return ()
         return tuple(order[1 : self._parts.limits.lines])
 
+    def spare(self, order: Sequence[Offer], context: Context) -> Offer | None:
+        """Who could be asked beside the first choice if that is a straggler: a node that has a
+        free slot now, for a hedge must not make others wait."""
+        return next((offer for offer in order[1:] if busy(offer, context) < 1.0), None)
+
     @contextmanager
     def calling(
-        self, line: Line, job: Job, task: Task, assembly: Assembly, clock: Callable[[], float]
+        self,
+        line: Line,
+        job: Job,
+        task: Task,
+        assembly: Assembly,
+        clock: Callable[[], float],
+        flight: Flight | None = None,
     ) -> Iterator[Flight]:
-        """One call: counted while it lasts, and told to every policy that learns."""
-        flight = self.flights.open(line.offer.node, clock())
+        """One call: counted while it lasts, and told to every policy that learns. ``flight`` is
+        one that was opened beforehand, for a call that leaves a moment later."""
+        flight = flight or self.flights.open(line.offer.node, clock())
         status = "failed"
         try:
             yield flight
@@ -135,6 +149,7 @@ class Dispatcher:
         flight.tokens += max(0, tokens)
 
     def _tell(self, outcome: Outcome) -> None:
+        self.tail.observe(outcome)
         for parts in (self._parts, *self._named.values()):
             if isinstance(parts.policy, Learner):
                 parts.policy.observe(outcome)

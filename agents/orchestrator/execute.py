@@ -11,35 +11,42 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from agents.classifier.gap import ACCEPT
 from agents.classifier.matching import Need
 from agents.escalation import Rung, Situation
 from agents.escalation.ladder import CLOUD_RUNG
 from agents.orchestrator import allocate as allocation
 from agents.orchestrator import climbing, freshness
-from agents.orchestrator.allocate import Allocation, Route
-from agents.orchestrator.dispatch import Dispatcher, Make, closing
-from agents.orchestrator.events import Failed, Finished, Retry, Started, StepDelta
-from agents.orchestrator.line import Line
+from agents.orchestrator.allocate import NAMED_IN_PLAN, Allocation, Route
+from agents.orchestrator.calling import Calls
+from agents.orchestrator.dispatch import Dispatcher, Make
+from agents.orchestrator.events import Failed, Finished, Retry, Started
+from agents.orchestrator.judging import Judge
+from agents.orchestrator.objectives import LATENCY, arrange
 from agents.orchestrator.plan import Plan, Step, critical_first, filled, path_lengths
-from agents.orchestrator.progress import Kept, Outcome, Run, StepState
-from agents.orchestrator.verify import Answer, Assembly, better, verify
+from agents.orchestrator.progress import Outcome, Run, StepState
+from agents.orchestrator.remembering import Remembering, memory_of
+from agents.orchestrator.verify import Assembly
 from agents.parts import Parts
 from agents.port import MeshPort, Offer
-from agents.scheduling.flights import Flight
-from capabilities.messages import Delta, Event, Generate, Paid, decode_event, encode
+from capabilities.messages import Generate, encode
 from mesh.core.access import CLOUD
-from mesh.core.errors import Cancelled, DeadlineExceeded, GossamerError, Rejected
+from mesh.core.errors import Cancelled, GossamerError
 
-# The port ends a call at its deadline; this net catches one that does not (its own bug).
-GRACE_S = 0.25
 MIN_WAIT_S = 0.05
-MIN_COME_BACK_S = 1.0  # of a REJECT that names no time: whoever asks again at once adds to it
 MAX_REJECTIONS = 3  # redirects after a REJECT and before waiting: it costs a round trip each
+
+
+LEAST_REPLAN_S = 0.5  # with less time left a step is not begun anew
+
+Reroute = Callable[[Step, str, Run], Awaitable[Route | None]]
+
+
+async def _no_other(step: Step, failed: str, run: Run) -> Route | None:
+    return None
 
 
 class Executor:
@@ -52,6 +59,10 @@ class Executor:
         self._parts = parts
         self.dispatch = Dispatcher(parts, rng, make)
         self.counters: Counter[str] = Counter()
+        self._calls = Calls(port, parts, self.dispatch)
+        self._judge = Judge(port, parts, self.counters)
+        self.reroute: Reroute = _no_other
+        self.remembering = Remembering(port, parts)
 
     async def run_plan(
         self, plan: Plan, routes: Mapping[int, Route], run: Run
@@ -100,22 +111,65 @@ class Executor:
         if unusable:
             why = f"it builds on step {unusable[0]}, which has no usable answer"
             self.counters["steps_skipped"] += 1
-            self._note(run, step.id, "execute.skip", why)
+            run.note(self._port, step.id, "execute.skip", why)
             view = state.view(run, now, "skipped", error=why)
             await run.emit(Failed(view=view))
             return Outcome(view, usable=False)
         outcome = await self._attempts(state, run)
+        if not outcome.usable and outcome.view.status == "failed":
+            outcome = await self._replanned(state, path, run) or outcome
         event = Finished if outcome.view.status == "ok" else Failed
         await run.emit(event(view=outcome.view))
         return outcome
 
+    async def _replanned(self, failed: StepState, path: int, run: Run) -> Outcome | None:
+        """The failed step once more, under the next name that fits; None where there is none.
+
+        Not where nobody offers its name: then no other expert should pretend, unless it was a
+        model's plan that chose the name.
+        """
+        now = self._port.now()
+        deadline = allocation.step_deadline(now, run.task.deadline, path)
+        planned = failed.route.rule == NAMED_IN_PLAN
+        if run.options.name or not (failed.attempts or planned) or deadline - now < LEAST_REPLAN_S:
+            return None
+        route = await self.reroute(failed.step, failed.name, run)
+        if route is None:
+            return None
+        self.counters["replanned"] += 1
+        why = failed.last or failed.nobody
+        run.note(
+            self._port,
+            failed.step.id,
+            "replan",
+            f"{failed.name} failed: ask {route.name}",
+            score=route.probability,
+            threshold=self._parts.thresholds.second,
+            inputs={"why": why},
+        )
+        state = StepState(
+            step=failed.step,
+            route=route,
+            question=failed.question,
+            begun=failed.begun,
+            deadline=deadline,
+            name=route.name,
+            before=tuple(failed.attempts),
+            note=f"replanned: {failed.name} failed ({why}), {route.name} was asked",
+        )
+        outcome = await self._attempts(state, run)
+        return outcome if outcome.usable else None
+
     async def _attempts(self, state: StepState, run: Run) -> Outcome:
+        if await self.remembering.recalled(state, run):
+            self.counters["remembered"] += 1
+            return self._judge.conclude(state, run)
         while True:
             choice, others = await self._choose(state, run)
             if choice is None:
                 if await self._wait_for_a_slot(state, run):
                     continue
-                return self._conclude(state, run)
+                return self._judge.conclude(state, run)
             if state.attempts:
                 await self._tell_retry(state, run)
             state.attempts.append(choice.node_name)
@@ -133,14 +187,21 @@ class Executor:
             )
             assembly = Assembly()
             try:
-                answer, choice = await self._call(choice, others, assembly, state, run)
+                request = self._request(state, run)
+                body = encode(self.remembering.with_examples(request, choice, state))
+                called = await self._calls.call(choice, others, body, assembly, state, run)
             except Cancelled:
                 raise
             except GossamerError as error:
-                self._failed(state, run, choice, assembly, error)
+                self._judge.failed(state, run, choice, assembly, error)
                 continue
-            if self._judged(state, run, choice, answer, assembly):
-                return self._conclude(state, run)
+            if called.hedged:
+                self.counters["hedges_won"] += 1
+                state.note = f"{choice.node_name} was late: {called.offer.node_name} answered"
+            if not self._judge.judged(state, run, called.offer, called.answer, assembly):
+                self.remembering.doubted(state, called.offer)
+            elif await self.remembering.verified(state, run):
+                return self._judge.conclude(state, run)
 
     async def _choose(self, state: StepState, run: Run) -> tuple[Offer | None, int]:
         """The node for the next attempt, and how many others could take over."""
@@ -165,7 +226,25 @@ class Executor:
             self._port, state.name, offers, need, parts, context
         )
         if asked:
-            self._note(run, state.step.id, "load.asked", asked)
+            run.note(self._port, state.step.id, "load.asked", asked)
+        estimate = parts.complexity.estimate(state.question)
+        arranged = arrange(
+            allotted.order,
+            context,
+            difficulty=estimate.difficulty,
+            answer_tokens=job.answer_tokens,
+        )
+        order = self.remembering.ranked(state.name, arranged.order)
+        allotted = msgspec.structs.replace(allotted, order=order)
+        if run.options.objective != LATENCY:
+            run.note(
+                self._port,
+                state.step.id,
+                "objective",
+                arranged.why,
+                score=estimate.difficulty,
+                inputs={"order": [offer.node_name for offer in arranged.order[:8]]},
+            )
         if not allotted.order and not state.attempts:
             state.nobody = allocation.absence(state.name, error, allotted.refused)
         if state.model:  # asking the same model again would bring the same answer
@@ -183,6 +262,7 @@ class Executor:
             state.cloud.because = taken.why
             return clouds[0], len(clouds) - 1
         state.line = self.dispatch.line(allotted.order, context)
+        state.spare = self.dispatch.spare(allotted.order, context)
         return allotted.order[0], len(allotted.order) - 1
 
     def _climb(
@@ -214,11 +294,12 @@ class Executor:
                 confidence=state.kept.verdict.confidence if state.kept else -1.0,
                 cloud_fit=len(clouds),
                 cloud_why=state.cloud.why_not,
+                **memory_of(state),
             )
         )
         for rung in rungs:
-            self._note(
-                run,
+            run.note(
+                self._port,
                 state.step.id,
                 f"escalation.{rung.rung}",
                 f"{rung.action}: {rung.why}",
@@ -230,170 +311,16 @@ class Executor:
             return None
         return taken
 
-    async def _call(
-        self, offer: Offer, others: int, assembly: Assembly, state: StepState, run: Run
-    ) -> tuple[Answer, Offer]:
-        """One attempt, and who answered; raises a :class:`GossamerError` when no whole answer
-        came of it."""
-        now = self._port.now()
-        deadline = allocation.attempt_deadline(
-            now, state.deadline, others=others, first_share=self._parts.limits.first_share
-        )
-        task = msgspec.structs.replace(run.task, deadline=deadline, why=state.cloud.because)
-        body = encode(self._request(state, run))
-        job, patience_s = self.dispatch.job(run.options, state.question), run.options.patience_s
-        loop = asyncio.get_running_loop()
-        end = loop.time() + max(0.0, deadline - now) + GRACE_S
-        first = loop.time() + patience_s + GRACE_S if patience_s else end
-        line = Line(self._port, (offer, *([] if offer.served.name == CLOUD else state.line)))
-        try:
-            with self.dispatch.calling(line, job, task, assembly, self._port.now) as flight:
-                async with (
-                    asyncio.timeout_at(min(first, end)) as clock,
-                    closing(line.call(body, task)) as stream,
-                ):
-                    async for data in stream:
-                        clock.reschedule(end)
-                        event = decode_event(data)
-                        assembly.take(event)
-                        await self._heard(event, flight, state, run)
-        except TimeoutError as error:
-            if assembly.done is None:
-                raise DeadlineExceeded(
-                    "the node did not finish in time"
-                    if flight.first_at >= 0 or not patience_s
-                    else f"no word came within {patience_s:g} s"
-                ) from error
-        except GossamerError:
-            if assembly.done is None:  # after the last message nothing is lost with the link
-                raise
-        return assembly.whole(), line.offer
-
-    async def _heard(self, event: Event, flight: Flight, state: StepState, run: Run) -> None:
-        if isinstance(event, Delta):
-            self.dispatch.heard(flight, event.tokens, self._port.now())
-            if event.text:
-                await run.emit(
-                    StepDelta(step=state.step.id, text=event.text, thinking=event.thinking)
-                )
-
     def _request(self, state: StepState, run: Run) -> Generate:
         request, difficulty = self.dispatch.request(run.options, state)
-        self._note(
-            run,
+        run.note(
+            self._port,
             state.step.id,
             "complexity",
             f"at most {request.max_tokens} tokens",
             score=difficulty,
         )
         return request
-
-    def _failed(
-        self, state: StepState, run: Run, offer: Offer, assembly: Assembly, error: GossamerError
-    ) -> None:
-        self.counters[f"failed.{error.code}"] += 1
-        if isinstance(error, Rejected):
-            state.come_back_s = max(error.retry_after_s, MIN_COME_BACK_S)
-        if offer.served.name == CLOUD:
-            self._cloud_failed(state, run, offer, assembly, error)
-            return
-        if isinstance(error, Rejected):
-            state.rejections += 1
-            state.tried.update(other.node for other in state.line)  # all of them said no
-            state.retry_after_s = max(state.retry_after_s, error.retry_after_s)
-        else:
-            state.retry_after_s = -1.0
-        state.last = f"{offer.node_name}: {error.sentence()}"
-        state.last_node, state.last_chars = offer.node_name, assembly.chars
-        self.counters["discarded_chars"] += assembly.chars
-        self._note(
-            run,
-            state.step.id,
-            "execute.attempt",
-            f"failed: {error.sentence()}",
-            inputs={"node": offer.node_name, "code": error.code, "chars": assembly.chars},
-        )
-
-    def _cloud_failed(
-        self, state: StepState, run: Run, offer: Offer, assembly: Assembly, error: GossamerError
-    ) -> None:
-        """The cloud is one rung: that it failed says nothing about the nodes of the mesh."""
-        state.cloud.why_not = f"the cloud by way of {offer.node_name}: {error.sentence()}"
-        if not state.last:
-            state.last = state.nobody or state.cloud.why_not
-        state.last_node, state.last_chars = offer.node_name, assembly.chars
-        self.counters["cloud_failed"] += 1
-        self.counters["discarded_chars"] += assembly.chars
-        self._note(
-            run,
-            state.step.id,
-            "escalation.cloud_attempt",
-            f"failed: {error.sentence()}",
-            inputs={"node": offer.node_name, "code": error.code, "chars": assembly.chars},
-        )
-
-    def _judged(
-        self, state: StepState, run: Run, offer: Offer, answer: Answer, assembly: Assembly
-    ) -> bool:
-        """Keep the better answer; True when it will do."""
-        floor = climbing.floor_of(self._parts, state, run.task)
-        expert = state.route.expert or state.switched
-        verdict = verify(answer, self._parts.gap, expert=expert, floor=floor)
-        self._note(
-            run,
-            state.step.id,
-            "verify",
-            f"{verdict.action}: {verdict.why}",
-            score=verdict.confidence,
-            threshold=floor,
-            inputs={"node": offer.node_name, "finish": answer.done.finish},
-        )
-        if answer.done.paid is not None:
-            self._note_paid(run, state, offer, answer.done.paid)
-        kept = Kept(answer, verdict, offer, offer.served.name)
-        if state.kept is None or better(state.kept.verdict, verdict):
-            state.kept = kept
-        if verdict.action == ACCEPT:
-            return True
-        self.counters["doubted"] += 1
-        state.last = f"{offer.node_name}: {verdict.why}"
-        state.last_node, state.last_chars = offer.node_name, assembly.chars
-        state.model = offer.served.model or answer.done.model
-        state.retry_after_s = -1.0
-        if verdict.declined and not expert:
-            self._switch(state, run)
-        return False
-
-    def _note_paid(self, run: Run, state: StepState, offer: Offer, paid: Paid) -> None:
-        self.counters["cloud_answers"] += 1
-        self._note(
-            run,
-            state.step.id,
-            "escalation.paid",
-            f"{paid.provider} answered with {paid.model}: {state.cloud.because}",
-            score=paid.cost,
-            inputs={
-                "node": offer.node_name,
-                "currency": paid.currency,
-                "estimated": paid.estimated,
-                "attempts": paid.attempts,
-            },
-        )
-
-    def _switch(self, state: StepState, run: Run) -> None:
-        """The general model declined: the classifier's next name gets the second attempt."""
-        for name in state.route.others:
-            try:
-                found = self._port.resolve(name, run.task)
-            except GossamerError:
-                continue
-            if found:
-                self._note(
-                    run, state.step.id, "relevance.second", f"{state.name} declined: ask {name}"
-                )
-                state.name, state.switched, state.model = name, True, ""
-                state.tried.clear()
-                return
 
     async def _wait_for_a_slot(self, state: StepState, run: Run) -> bool:
         """All who fit said REJECT for now: wait and ask again, a few times, within the time."""
@@ -405,8 +332,8 @@ class Executor:
             return False
         state.waits += 1
         self.counters["waits"] += 1
-        self._note(
-            run,
+        run.note(
+            self._port,
             state.step.id,
             "execute.wait",
             "every node that fits is full: wait and ask again",
@@ -431,35 +358,12 @@ class Executor:
             )
         )
 
-    def _conclude(self, state: StepState, run: Run) -> Outcome:
-        kept = state.kept
-        if kept is None:
-            self.counters["steps_failed"] += 1
-            error = state.nobody or state.last or "there was no time to ask anybody"
-            if state.last:
-                error = f"no node gave an answer for {state.name}; the last was {state.last}"
-            if state.cloud.why_not and state.cloud.why_not not in error:
-                error = f"{error}; {state.cloud.why_not}"
-            if state.come_back_s >= 0:
-                error = f"{error}; ask again in {state.come_back_s:.0f} s"
-            view = state.view(run, self._port.now(), "failed", error=error)
-            return Outcome(view, usable=False)
-        accepted = kept.verdict.action == ACCEPT
-        confidence = kept.verdict.confidence
-        if not state.switched and kept.answer.done.paid is None:
-            confidence *= state.route.trust
-        error = "" if accepted else f"{kept.verdict.why} (on {kept.offer.node_name})"
-        if accepted and confidence < self._parts.thresholds.floor:
-            error = "no name in the mesh fits this question; the general model answered"
-        view = state.view(run, self._port.now(), "ok", error=error, confidence=confidence)
-        return Outcome(view, usable=not (kept.verdict.declined or kept.verdict.cut))
-
     def _note_allocation(
         self, state: StepState, run: Run, allotted: Allocation, error: GossamerError | None
     ) -> None:
         order = allotted.order
-        self._note(
-            run,
+        run.note(
+            self._port,
             state.step.id,
             f"policy.{type(self.dispatch.parts_for(run.options.policy).policy).__name__}",
             f"ask {order[0].node_name}" if order else "nobody to ask",
@@ -470,25 +374,4 @@ class Executor:
                 "refused": list(allotted.refused[:8]),
                 "error": error.code if error else "",
             },
-        )
-
-    def _note(
-        self,
-        run: Run,
-        step: int,
-        rule: str,
-        action: str,
-        *,
-        inputs: Mapping[str, object] | None = None,
-        score: float = 0.0,
-        threshold: float = 0.0,
-    ) -> None:
-        run.trace.note(
-            rule,
-            action,
-            inputs=inputs,
-            score=score,
-            threshold=threshold,
-            step=step,
-            at_s=self._port.now() - run.begun,
         )

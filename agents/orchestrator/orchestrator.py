@@ -7,23 +7,38 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import msgspec
+
 from agents.classifier.catalogue import KnownName, known_names, remember
+from agents.classifier.relevance import Relevance
 from agents.configure import POLICIES, PartsConfig, build
-from agents.orchestrator.aggregate import cost_of, missing_of, nodes_of, retry_of, text_of
-from agents.orchestrator.allocate import Route, route
+from agents.memory import Memory
+from agents.orchestrator import joining
+from agents.orchestrator.aggregate import (
+    cost_of,
+    missing_of,
+    nodes_of,
+    notes_of,
+    retry_of,
+    text_of,
+)
+from agents.orchestrator.allocate import NAMED_IN_PLAN, Route, route
+from agents.orchestrator.asking import Asker
 from agents.orchestrator.events import Answered, AskEvent, Planned
 from agents.orchestrator.execute import Executor
+from agents.orchestrator.modelplan import ModelPlanner, merge_light
+from agents.orchestrator.objectives import OBJECTIVES
 from agents.orchestrator.options import AskOptions
 from agents.orchestrator.plan import Plan, PlanRefused, Step, checked
 from agents.orchestrator.progress import Run
 from agents.parts import Parts
 from agents.port import MeshPort, Task
 from agents.trace import TRACE_BYTES, Trace
-from agents.views import AnswerView
+from agents.views import AnswerView, StatementView, StepView
 from capabilities.messages import MAX_PROMPT_CHARS
 from mesh.core import names
 from mesh.core.access import CLOUD
-from mesh.core.errors import GossamerError
+from mesh.core.errors import ConfigError, GossamerError
 
 # Events between the steps and whoever reads them: a slow reader slows the streams down, which
 # is what credits on the wire are for; it never fills the memory.
@@ -31,6 +46,7 @@ MAX_EVENTS = 256
 # Comparing a question with a name takes about a tenth of a millisecond on a board; above this
 # many it goes to a thread, so that no probe waits for it.
 MAX_NAMES_ON_LOOP = 64
+PLAN_SHARE = 0.2  # of a question's time that a model may take to plan it
 
 __all__ = ["AskOptions", "Orchestrator", "make_parts"]
 
@@ -41,6 +57,7 @@ def make_parts(
     planner: str = "rules",
     policy: str = "load_aware",
     escalation: str = "ladder",
+    aggregator: str = "lines",
     options: Mapping[str, dict[str, Any]] | None = None,
 ) -> Parts:
     """The parts by name; raises :class:`~mesh.core.errors.ConfigError`. All fields:
@@ -51,6 +68,7 @@ def make_parts(
             planner=planner,
             policy=policy,
             escalation=escalation,
+            aggregator=aggregator,
             options=dict(options or {}),
         )
     )
@@ -69,7 +87,13 @@ class Orchestrator:
         self._parts = parts or build()
         self._rng = rng or random.Random()
         self._executor = Executor(port, self._parts, self._rng, POLICIES.create)
+        self._executor.reroute = self._reroute
+        self.asker = Asker(port, self._parts, self._executor.dispatch)
         self._remembered: dict[str, KnownName] = {}
+
+    def use_memory(self, memory: Memory) -> None:
+        """Look there before anybody is asked, and keep there what others answered."""
+        self._executor.remembering.memory = memory
 
     @property
     def counters(self) -> dict[str, int]:
@@ -99,6 +123,11 @@ class Orchestrator:
         options = options or AskOptions()
         if options.name:
             names.parse_address(options.name)
+        if options.objective not in OBJECTIVES:
+            raise ConfigError(
+                f"there is no objective called {options.objective[:40]!r}",
+                hint=f"one of {', '.join(OBJECTIVES)}",
+            )
         self._executor.dispatch.parts_for(options.policy)  # says at once if there is none
         events: asyncio.Queue[AskEvent | None] = asyncio.Queue(maxsize=MAX_EVENTS)
         worker = asyncio.create_task(self._work(question, options, events))
@@ -150,7 +179,8 @@ class Orchestrator:
         except GossamerError as error:
             run.trace.note("plan", f"refused: {error.sentence()}")
             return self._unanswered(error, run)
-        routes = await self._understand(plan, options, run)
+        routes = await self._understand(plan, run)
+        plan, routes = self._merged(plan, routes, run)
         for step in plan.steps:
             found = routes[step.id]
             await run.emit(
@@ -173,8 +203,9 @@ class Orchestrator:
         )
         if missing:
             self._executor.counters["degraded"] += 1
+        text, statements = await self._joined(views, run)
         return AnswerView(
-            text=text_of(views),
+            text=text,
             degraded=bool(missing),
             elapsed_s=round(self._port.now() - begun, 4),
             steps=views,
@@ -184,6 +215,9 @@ class Orchestrator:
             asked=self._port.node_name,
             cost=cost_of(views),
             retry_after_s=retry_of(views),
+            objective=options.objective,
+            statements=statements,
+            notes=notes_of(views),
             decisions=run.trace.as_dicts(),
         )
 
@@ -194,38 +228,130 @@ class Orchestrator:
             raise PlanRefused(
                 f"the question has {len(question)} characters, at most {MAX_PROMPT_CHARS} are taken"
             )
+        plan: Plan | None
         if options.name:
             step = Step(id=1, question=question, name=names.parse_address(options.name).name)
             plan = Plan(steps=(step,), method="asked for by name")
         else:
+            plan = await self._plan_by_model(question, run)
+        if plan is None:
             # In a thread: the first plan with dependent steps imports the graph library, which
             # takes some hundred milliseconds, and probes must not wait for it.
             plan = await asyncio.to_thread(self._checked_plan, question)
-        run.trace.note("plan", plan.method, inputs={"question": question, "steps": len(plan.steps)})
+        run.trace.note(
+            "plan",
+            plan.method,
+            inputs={
+                "question": question,
+                "steps": len(plan.steps),
+                "objective": options.objective,
+            },
+        )
         return plan
 
     def _checked_plan(self, question: str) -> Plan:
         return checked(self._parts.planner.plan(question))
 
-    async def _understand(self, plan: Plan, options: AskOptions, run: Run) -> dict[int, Route]:
-        """The name of each step."""
+    async def _plan_by_model(self, question: str, run: Run) -> Plan | None:
+        """A plan by the planner model, where one is configured; None to plan by the rules."""
+        planner = self._parts.planner
+        if not isinstance(planner, ModelPlanner):
+            return None
+        known = [name.name for name in self._known()]
+        request = planner.request(question, known)
+        if request is None:
+            return None
+        now = self._port.now()
+        deadline = now + (run.task.deadline - now) * PLAN_SHARE
+        task = msgspec.structs.replace(run.task, deadline=deadline)
+        try:
+            said = await self.asker.ask(self._parts.general_name, request, task)
+            plan = await asyncio.to_thread(planner.decoded, said.text, question, known)
+        except GossamerError as error:
+            self._executor.counters["plans_by_rules"] += 1
+            run.trace.note("plan.model", f"by the rules instead: {error.sentence()}")
+            return None
+        self._executor.counters["plans_by_model"] += 1
+        run.trace.note("plan.model", f"{said.node} planned", inputs={"model": said.model})
+        return plan
+
+    def _merged(
+        self, plan: Plan, routes: dict[int, Route], run: Run
+    ) -> tuple[Plan, dict[int, Route]]:
+        complexity = self._parts.complexity
+        merged, left, gone = merge_light(
+            plan,
+            routes,
+            self._parts.general_name,
+            lambda question: complexity.estimate(question).difficulty,
+        )
+        if gone:
+            run.trace.note("plan.merge", f"{gone} light steps went into those before them")
+        return merged, left
+
+    async def _joined(self, views: list[StepView], run: Run) -> tuple[str, list[StatementView]]:
+        """The text of the answer, and its statements with their sources."""
+        lines = text_of(views), joining.statements_of(views)
+        request = joining.request(views) if self._parts.aggregator == "model" else None
+        if request is None:
+            return lines
+        try:
+            said = await self.asker.ask(self._parts.general_name, request, run.task)
+            statements = joining.joined(said.text, views)
+        except GossamerError as error:
+            self._executor.counters["joined_by_lines"] += 1
+            run.trace.note("aggregate.model", f"line by line instead: {error.sentence()}")
+            return lines
+        self._executor.counters["joined_by_model"] += 1
+        run.trace.note("aggregate.model", f"{said.node} joined", inputs={"model": said.model})
+        return said.text, statements
+
+    def _known(self) -> list[KnownName]:
+        """The names that a question may be about."""
         # The cloud is a rung of the ladder, not a name that a question is about.
         offers = [o for o in self._port.offers() if not _is_cloud(o.served.name)]
         remember(self._remembered, offers)
-        known = known_names(offers, self._remembered, self._parts.well_known)
-        routes: dict[int, Route] = {}
+        return known_names(offers, self._remembered, self._parts.well_known)
+
+    async def _classified(self, question: str, known: list[KnownName]) -> Relevance:
         classifier = self._parts.classifier
+        if classifier.blocking or len(known) > MAX_NAMES_ON_LOOP:
+            return await asyncio.to_thread(classifier.classify, question, known)
+        return classifier.classify(question, known)
+
+    async def _reroute(self, step: Step, failed: str, run: Run) -> Route | None:
+        """The next likeliest expert for a step whose name failed, if any of it can be asked."""
+        relevance = await self._classified(step.question, self._known())
+        for scored in relevance.ranked:
+            if scored.probability < self._parts.thresholds.second:
+                return None
+            if scored.name in {failed, self._parts.general_name}:
+                continue
+            try:
+                offers = self._port.resolve(scored.name, run.task)
+            except GossamerError:
+                continue
+            if offers:
+                return Route(
+                    name=scored.name,
+                    probability=scored.probability,
+                    rule="replanned",
+                    trust=scored.probability,
+                )
+        return None
+
+    async def _understand(self, plan: Plan, run: Run) -> dict[int, Route]:
+        """The name of each step."""
+        known = self._known()
+        routes: dict[int, Route] = {}
         for step in plan.steps:
             if step.name:
                 expert = step.name != self._parts.general_name
                 routes[step.id] = Route(
-                    name=step.name, probability=1.0, rule="named in the plan", expert=expert
+                    name=step.name, probability=1.0, rule=NAMED_IN_PLAN, expert=expert
                 )
                 continue
-            if classifier.blocking or len(known) > MAX_NAMES_ON_LOOP:
-                relevance = await asyncio.to_thread(classifier.classify, step.question, known)
-            else:
-                relevance = classifier.classify(step.question, known)
+            relevance = await self._classified(step.question, known)
             found = route(relevance, self._parts)
             routes[step.id] = found
             run.trace.note(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agents.classifier.gap import Verdict
+from agents.memory import Recall
 from agents.orchestrator.allocate import Route
 from agents.orchestrator.events import AskEvent
 from agents.orchestrator.options import AskOptions
 from agents.orchestrator.plan import Step
 from agents.orchestrator.verify import Answer
-from agents.port import Offer, Task
+from agents.port import MeshPort, Offer, Task
 from agents.trace import Trace
 from agents.views import CloudView, StepView
 from mesh.core.access import CLOUD
@@ -29,6 +30,28 @@ class Run:
     trace: Trace
     emit: Emit
     begun: float  # monotonic seconds
+
+    def note(
+        self,
+        port: MeshPort,
+        step: int,
+        rule: str,
+        action: str,
+        *,
+        inputs: Mapping[str, object] | None = None,
+        score: float = 0.0,
+        threshold: float = 0.0,
+    ) -> None:
+        """A line of the trace, at this moment."""
+        self.trace.note(
+            rule,
+            action,
+            inputs=inputs,
+            score=score,
+            threshold=threshold,
+            step=step,
+            at_s=port.now() - self.begun,
+        )
 
 
 class Outcome(NamedTuple):
@@ -69,6 +92,10 @@ class StepState:
     attempts: list[str] = field(default_factory=list)
     rejections: int = 0
     line: tuple[Offer, ...] = ()  # of full nodes: those to stand in line at besides the choice
+    spare: Offer | None = None  # with a free slot: asked as well where the choice is a straggler
+    before: tuple[str, ...] = ()  # nodes that were asked before it was replanned
+    hedges: int = 0
+    note: str = ""  # what became of the step on its way, for the answer
     retry_after_s: float = -1.0  # above or at 0: the last round met a REJECT
     waits: int = 0
     last: str = ""
@@ -77,14 +104,15 @@ class StepState:
     nobody: str = ""
     model: str = ""  # that answered and was not good enough: asking it again is hopeless
     kept: Kept | None = None
+    recall: Recall | None = None  # what the shared memory knew
     switched: bool = False
     cloud: CloudState = field(default_factory=CloudState)
     come_back_s: float = -1.0  # what the last REJECT said, of a node or of the cloud
 
     @property
     def mesh_attempts(self) -> int:
-        """Attempts that were not the cloud's."""
-        return len(self.attempts) - len(self.cloud.tried)
+        """Attempts that were neither the cloud's nor hedges, which have a budget of their own."""
+        return len(self.attempts) - len(self.cloud.tried) - self.hedges
 
     def mark_tried(self, node: bytes, *, cloud: bool) -> None:
         """This node was asked: as a node of the mesh, or for the cloud."""
@@ -92,6 +120,13 @@ class StepState:
             self.cloud.tried.add(node)
         if not cloud or self.name == CLOUD:
             self.tried.add(node)
+
+    def hedge(self, spare: Offer) -> None:
+        """This node is asked beside the one that was chosen."""
+        self.attempts.append(spare.node_name)
+        self.hedges += 1
+        self.tried.add(spare.node)
+        self.spare = None
 
     def view(
         self,
@@ -114,7 +149,7 @@ class StepState:
             elapsed_s=round(now - self.begun, 4),
             text=kept.answer.text if kept else "",
             tokens=kept.answer.tokens if kept else 0,
-            attempts=list(self.attempts),
+            attempts=[*self.before, *self.attempts],
             depends=list(self.step.depends),
             error=error,
             confidence=round(confidence, 4),
@@ -124,6 +159,7 @@ class StepState:
             model=kept.answer.done.model if kept else "",
             finish=kept.answer.done.finish if kept else "",
             prompt_tokens=kept.answer.done.usage.prompt_tokens if kept else 0,
+            note=self.note,
         )
 
 

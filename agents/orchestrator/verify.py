@@ -27,6 +27,11 @@ class Assembly:
         """The text so far without the scratchpad."""
         return "".join(self._pieces)
 
+    @property
+    def heard(self) -> bool:
+        """Whether anything has come."""
+        return self._count > 0 or self.done is not None
+
     def take(self, event: Event) -> None:
         """One event; raises :class:`CapabilityFailed` when the stream leaves its bounds."""
         if self.done is not None:
