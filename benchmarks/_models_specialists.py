@@ -25,17 +25,25 @@ Ask = Callable[[Sequence[Example]], list[str]]
 
 @dataclass(frozen=True)
 class Specialist:
-    """`figure` is the key under which figures.md wants the share of right categories."""
+    """`figure` is the key under which figures.md wants the share of right categories.
+
+    `declining` are the sentences by which it declines.
+    """
 
     figure: str
     held_out: Callable[[random.Random], Example]
     category_of: Callable[[str], str]
+    declining: tuple[str, ...]
 
 
 SPECIALISTS = {
-    "air_quality": Specialist("category", air_quality.held_out_example, air_quality.category_of),
-    "vitals": Specialist("triage", vitals.held_out_example, vitals.category_of),
-    "traffic": Specialist("state", traffic.held_out_example, traffic.category_of),
+    "air_quality": Specialist(
+        "category", air_quality.held_out_example, air_quality.category_of, air_quality.DECLINING
+    ),
+    "vitals": Specialist("triage", vitals.held_out_example, vitals.category_of, vitals.DECLINING),
+    "traffic": Specialist(
+        "state", traffic.held_out_example, traffic.category_of, traffic.DECLINING
+    ),
 }
 
 
@@ -73,6 +81,7 @@ def measure(name: str, ask: Ask, count: int, seed: int) -> tuple[dict[str, Any],
             "answer": answer,
             "right": specialist.category_of(answer) == specialist.category_of(example.answer),
             "exact": answer == example.answer,
+            "declined": answer in specialist.declining,
         }
         for example, answer in zip([*examples, *strangers], answers, strict=True)
     ]
@@ -81,7 +90,8 @@ def measure(name: str, ask: Ask, count: int, seed: int) -> tuple[dict[str, Any],
     return {
         specialist.figure: _share(answered, "right"),
         "whole_answer": _share(answered, "exact"),
-        "declines": _share(declined, "right"),
+        "declines": _share(declined, "declined"),
+        "declines_with_the_reason": _share(declined, "exact"),
         "questions": count,
         "declined_questions": len(declined),
         **shares([(wording[r["new_wording"]], r["right"]) for r in answered]),

@@ -40,6 +40,7 @@ OPENING = re.compile(r".+\n")  # what was told
 STANDARD = "by the US AQI"
 OFF_TOPIC = "I only judge air quality."
 NO_READING = "I need a concentration of PM2.5, PM10, ozone, NO2, SO2 or CO."
+DECLINING = (OFF_TOPIC, NO_READING)
 ADVICE = (
     "Fine for everyone.",
     "Only very sensitive people may feel it.",

@@ -43,6 +43,7 @@ OFF_TOPIC = "I only judge traffic."
 NO_READING = "I need the average speed and the speed limit."
 NO_UNIT = "Is that km/h or mph?"
 ODD_LIMIT = "I do not know that speed limit."
+DECLINING = (OFF_TOPIC, NO_READING, NO_UNIT, ODD_LIMIT)
 ADVICE = {
     "A": "Drive as planned.",
     "B": "Drive as planned.",

@@ -66,6 +66,7 @@ STANDARD = "risk: NEWS2"
 OFF_TOPIC = "I only judge vital signs."
 NO_READING = "I need a pulse, breathing rate, SpO2, blood pressure or temperature."
 IN_CELSIUS = "Give the temperature in Celsius."
+DECLINING = (OFF_TOPIC, NO_READING, IN_CELSIUS)
 ADVICE = (
     "Keep measuring.",
     "One reading is far out: let a clinician see it soon.",

@@ -20,7 +20,7 @@ def test_importing_needs_neither_torch_nor_llama_cpp() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", ["arithmetic", "general"])
+@pytest.mark.parametrize("name", ["arithmetic", "general", "air_quality", "traffic"])
 def test_the_package_carries(name: str) -> None:
     path = embedded_path(name)
     assert path.stat().st_size <= 8_000_000
@@ -70,6 +70,21 @@ def test_the_general_model_hands_a_calculation_to_the_expert() -> None:
 def test_the_general_model_knows_what_a_node_is_and_what_it_does_not_know() -> None:
     assert "node" in reply_of("general", "What is a node?").lower()
     assert "not know" in reply_of("general", "What is the capital of France?")
+
+
+@pytest.mark.parametrize(
+    ("name", "question", "opening"),
+    [
+        ("air_quality", "PM2.5 8 ug/m3", "Good by the US AQI, from PM2.5."),
+        ("air_quality", "PM10 went from 60 to 170", "Unhealthy for sensitive groups by the US AQI"),
+        ("air_quality", "What is 48 * 27?", "I only judge air quality."),
+        ("traffic", "speed 12 km/h, limit 50 km/h", "Level F, jam, by the HCM."),
+        ("traffic", "speed 48 km/h, limit 50 km/h, fog", "Level A, free flow, by the HCM."),
+        ("traffic", "my pulse is 90", "I only judge traffic."),
+    ],
+)
+def test_a_specialist_judges_by_its_standard(name: str, question: str, opening: str) -> None:
+    assert reply_of(name, question).startswith(opening)
 
 
 def reply_of(name: str, question: str) -> str:

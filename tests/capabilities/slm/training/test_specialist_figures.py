@@ -43,7 +43,9 @@ def test_a_right_category_counts_though_its_advice_is_wrong(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SPECIALISTS))
 def test_a_declined_question_does_not_count_as_judged(name: str) -> None:
     def declines(examples: Sequence[Example]) -> list[str]:
-        return ["I only judge something else."] * len(examples)
+        return [SPECIALISTS[name].declining[0]] * len(examples)
 
     figures, _ = measure(name, declines, 60, seed=1)
     assert figures[SPECIALISTS[name].figure] == 0.0
+    assert figures["declines"] == 1.0
+    assert 0.0 < figures["declines_with_the_reason"] < 1.0
