@@ -27,6 +27,7 @@ LIGHT = 0.35  # difficulty below which a step costs less than the hop to a node 
 
 _HOLE = re.compile(r"\{(\d+)\}")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_ITEM = re.compile(r"(?:^|(?<=\s))\d[.)](?=\s)")  # "1. " of a list
 _SAID_IN_WORDS = {"2", "3"}  # double and triple become numbers
 
 
@@ -107,7 +108,7 @@ def _check_numbers(rows: Sequence[_Row], question: str) -> None:
     made_up = planned - asked - _SAID_IN_WORDS
     if made_up:
         raise PlanRefused(f"the model's plan makes up the number {min(made_up)}")
-    lost = asked - planned
+    lost = set(_NUMBER.findall(_ITEM.sub(" ", question))) - planned
     if lost:
         raise PlanRefused(f"the model's plan loses the number {min(lost)}")
 

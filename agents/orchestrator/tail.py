@@ -57,7 +57,7 @@ class Tail:
 
     def may_hedge(self) -> bool:
         """Whether a hedge is in the budget; it is spent by asking."""
-        if self._purse < 1.0:
+        if self._purse < 1.0 - 1e-9:
             return False
         self._purse -= 1.0
         return True
