@@ -18,6 +18,7 @@ from agents.cloud.leaving import Leaving
 from agents.cloud.options import ladder_options
 from agents.config import AgentConfig
 from agents.configure import build_redactor
+from agents.cooperation.documents import DocumentReader
 from agents.faces.control import ControlServer
 from agents.faces.http.child import HttpDoor
 from agents.faces.verbs import Verbs
@@ -115,6 +116,7 @@ class Agent:
             options=await self._options(),
         )
         self.orchestrator = Orchestrator(self.port, self.parts, rng=self.rng)
+        self.documents = DocumentReader(self.port, self.orchestrator.asker, self.parts.general_name)
         self._capabilities = make_capabilities(config, self.node.me.name)
         if config.secure_sum:
             from agents.sums import make_sums  # it brings numpy: only who takes part pays for it
@@ -231,6 +233,7 @@ class Agent:
                 tokens_per_s=round(load.tokens_per_s, 1),
                 healthy=not unwell and not self.troubles,
                 note="; ".join([*unwell, *self.troubles])[:120],
+                tasks=self.observer.working.told(),
             )
             self.node.report(vitals)
             await asyncio.sleep(REPORT_EVERY_S)

@@ -278,6 +278,8 @@ class AgentConfig(BaseSettings):
     model: tuple[ModelSection, ...] = ()
     machine: bool = False
     """Offer readings of this machine as ``data.gpt/machine/...``."""
+    reader: bool = False
+    """Offer ``computation.gpt/extract``: reading pieces of documents for others, by patterns."""
     embedder: str = ""
     """Offer ``computation.gpt/embed``: ``builtin``, an embedding GGUF, or
     ``sentence-transformers:MODEL``; empty: do not."""

@@ -15,12 +15,13 @@ from agents.scheduling.admission import Ask
 from agents.telemetry.observer import Observer, WatchedCall, begun, count_served
 from agents.telemetry.spans import SPAN_BYTES, Span
 from capabilities.base import Capability, Request
+from capabilities.messages import Generate, decode
 from capabilities.sensors.machine import MachineCapability
 from capabilities.slm.capability import SlmCapability
 from capabilities.slm.embedded import EmbeddedModel, embedded_models
 from capabilities.slm.host import Care, ModelHost
 from capabilities.slm.protocol import Settings
-from mesh.core.errors import ConfigError
+from mesh.core.errors import ConfigError, WireError
 from mesh.core.names import check_name
 from mesh.core.records import Device, ServedName
 from mesh.net.calls import IncomingCall, Service, Verdict
@@ -79,12 +80,22 @@ class CapabilityService:
             name=call.name,
             kind="server",
         )
-        answer = self._door.through(id(call), self.capability.serve(self._request(call)))
+        request = self._request(call)
+        answer = self._door.through(id(call), self.capability.serve(request))
+        answer = self._observer.working.through(request.trace, expected(request), answer)
         return WatchedCall(answer, span, self._served)
 
     def _served(self, span: Span) -> None:
         count_served(self._observer.meter, span)
         self._observer.span(span)
+
+
+def expected(request: Request) -> int:
+    """The most messages that an answer may have: a token each."""
+    try:
+        return decode(request.body, Generate).max_tokens + 1
+    except WireError:
+        return 1  # a subscription's, say: it has no end to be near to
 
 
 @runtime_checkable
@@ -108,6 +119,10 @@ def make_capabilities(config: AgentConfig, node_name: str) -> list[Capability]:
     capabilities: list[Capability] = [_model(section) for section in config.model]
     if config.machine:
         capabilities.append(MachineCapability(node_name))
+    if config.reader:
+        from capabilities.reading.capability import ExtractCapability
+
+        capabilities.append(ExtractCapability())
     if config.embedder:
         from capabilities.embedding.backends import make_embedder
         from capabilities.embedding.capability import EmbeddingCapability

@@ -23,6 +23,7 @@ class PeerView(msgspec.Struct, frozen=True, kw_only=True):
     round_trip_ms: float = -1.0  # -1 until measured
     healthy: bool = True
     note: str = ""
+    tasks: dict[str, float] = {}  # what it works on: beginning of the trace, progress 0 to 1
     seen_s: float = -1.0  # seconds since it was last heard itself
     reach: str = ""  # how this node reaches it: dialled, called back (over its own link), none
     dialable: str = "unknown"  # what it says of itself: yes, no, some, unknown

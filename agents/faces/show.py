@@ -51,9 +51,11 @@ async def ask_and_show(
     reach: str = "mesh",
     timeout_s: float = ASK_TIMEOUT_S,
     policy: str = "",
+    objective: str = "latency",
 ) -> int:
     """Ask, show the answer as it comes and its route; 0 for an answer, 1 for none."""
     args = {"question": question, "timeout_s": timeout_s, "reach": reach, "policy": policy}
+    args["objective"] = objective
     if as_json:
         found = await client.fetch("ask", args, silence_s=timeout_s + GRACE_S)
         print_json(found)

@@ -13,6 +13,7 @@ import msgspec
 from agents.faces.arguments import MAX_TIMEOUT_S, number_of, reach_of, text_of, timeout_of, trace_of
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary, version
+from agents.faces.verbs_documents import DocumentVerbs
 from agents.faces.verbs_generate import MAX_MESSAGES, GenerateVerbs
 from agents.faces.verbs_security import SecurityVerbs
 from agents.faces.verbs_watch import WatchVerbs
@@ -67,6 +68,7 @@ class Verbs:
             "budget": unary(self._budget),
             **SecurityVerbs(self._agent).handlers(),
             **GenerateVerbs(self._agent).handlers(),
+            **DocumentVerbs(self._agent, self._options).handlers(),
             **WatchVerbs(self._agent, self).handlers(),
         }
 
@@ -137,6 +139,7 @@ class Verbs:
                     round_trip_ms=0.0 if mine else _ms(core.round_trip(member.node)),
                     healthy=status.healthy if status else True,
                     note=status.note if status else "",
+                    tasks=dict(status.tasks) if status else {},
                     seen_s=0.0 if mine else node.silent_s(member.node),
                     reach="" if mine else node.transport.reach(member.node),
                     dialable=_dialable(
@@ -274,6 +277,7 @@ class Verbs:
             seed=int(number_of(args, "seed", 0, low=0, high=MAX_SEED)),
             name=str(args.get("name") or ""),
             policy=str(args.get("policy") or ""),
+            objective=str(args.get("objective") or "latency"),
             patience_s=number_of(args, "patience_s", 0.0, low=0.0, high=MAX_TIMEOUT_S),
         )
 

@@ -11,6 +11,7 @@ from agents.telemetry.feed import Feed
 from agents.telemetry.meter import FIRST_TOKEN, REQUEST_DURATION, TOKEN_USAGE, Meter
 from agents.telemetry.spans import Span, SpanBook, root_span
 from agents.telemetry.tracebook import TraceBook, TraceRecord
+from agents.telemetry.working import Working
 from capabilities.messages import Done, decode_event
 from mesh.core.errors import GossamerError, WireError
 
@@ -37,6 +38,7 @@ class Observer:
         self.spans = SpanBook()
         self.traces = TraceBook()
         self.feed = Feed()
+        self.working = Working()
         self.sink: SpanSink | None = None
         self._log_content = log_content
 

@@ -64,6 +64,22 @@ class ReachName(enum.StrEnum):
     CLOUD = "cloud"
 
 
+class ObjectiveName(enum.StrEnum):
+    """What a question wants most."""
+
+    LATENCY = "latency"
+    ACCURACY = "accuracy"
+    RESOURCES = "resources"
+
+
+class SupervisorName(enum.StrEnum):
+    """Who writes the readers' tasks: rules, the general model, or a cloud's."""
+
+    RULES = "rules"
+    MODEL = "model"
+    CLOUD = "cloud"
+
+
 def _example(*lines: str) -> str:
     return "\n\n".join(f"Example:  {line}" for line in lines)
 
@@ -116,7 +132,8 @@ def up(
         'gossamer ask "What is 48 * 27?"',
         'gossamer ask "What is a mesh?" --reach node --json',
         'gossamer ask "Plan a week in Rome." --allow-cloud',
-        'gossamer ask "What is 48 * 27?" --policy predictive',
+        'gossamer ask "What is 48 * 27?" --policy predictive --objective resources',
+        'gossamer ask --document report.txt "When was pump-7 repaired?"',
         "gossamer ask  (without a question, on a terminal, it opens a prompt)",
     )
 )
@@ -134,6 +151,24 @@ def ask(
     policy: Annotated[
         str, typer.Option("--policy", metavar="NAME", help="Schedule this one by another policy.")
     ] = "",
+    objective: Annotated[
+        ObjectiveName, typer.Option("--objective", help="What matters most for this one.")
+    ] = ObjectiveName.LATENCY,
+    document: Annotated[
+        Path | None,
+        typer.Option(
+            "--document",
+            metavar="FILE",
+            help="Ask about this text: peers read it piece by piece, and cite.",
+            exists=True,
+            dir_okay=False,
+            show_default=False,
+        ),
+    ] = None,
+    supervisor: Annotated[
+        SupervisorName,
+        typer.Option("--supervisor", help="With --document: who says what to look for."),
+    ] = SupervisorName.RULES,
     timeout: Timeout = ASK_TIMEOUT_S,
     state: State = None,
     as_json: AsJson = False,
@@ -148,7 +183,21 @@ def ask(
             question = sys.stdin.read()
         if question is not None and not question.strip():
             raise typer.BadParameter("the question is empty")
-        if question is None:
+        if document is not None:
+            from agents.faces.cli.documents import DocumentQuestion, ask_document
+
+            if question is None:
+                raise typer.BadParameter("--document goes with a question")
+            asked = DocumentQuestion(
+                path=document,
+                question=question,
+                reach=reach.value,
+                timeout_s=timeout,
+                supervisor=supervisor.value,
+                objective=objective.value,
+            )
+            code = with_agent(state, lambda client: ask_document(client, asked, as_json=as_json))
+        elif question is None:
             from agents.faces.prompt import interact
 
             code = with_agent(
@@ -160,7 +209,13 @@ def ask(
             code = with_agent(
                 state,
                 lambda client: talk.ask(
-                    client, question, reach.value, timeout, as_json=as_json, policy=policy
+                    client,
+                    question,
+                    reach.value,
+                    timeout,
+                    as_json=as_json,
+                    policy=policy,
+                    objective=objective.value,
                 ),
             )
     raise typer.Exit(code)

@@ -25,10 +25,17 @@ async def ask(
     *,
     as_json: bool,
     policy: str = "",
+    objective: str = "latency",
 ) -> int:
     """Ask, show the answer as it comes and its route; the exit code."""
     return await ask_and_show(
-        client, question, as_json=as_json, reach=reach, timeout_s=timeout_s, policy=policy
+        client,
+        question,
+        as_json=as_json,
+        reach=reach,
+        timeout_s=timeout_s,
+        policy=policy,
+        objective=objective,
     )
 
 
