@@ -30,7 +30,7 @@ from agents.rules import make_policy
 from agents.telemetry.observer import Observer
 from capabilities.base import Capability
 from mesh.core.announcing import Vitals
-from mesh.core.errors import GossamerError
+from mesh.core.errors import ConfigError, GossamerError
 from mesh.core.identity import show_id
 from mesh.core.wire import Load
 from mesh.net.auditing import Auditor
@@ -39,6 +39,7 @@ from mesh.net.statedir import StateDir
 
 if TYPE_CHECKING:
     from agents.cloud.desk import CloudDesk
+    from agents.cooperation.data import DataDesk
 
 log = logging.getLogger("gossamer.agent")
 
@@ -61,6 +62,7 @@ class Agent:
         self.observer = Observer(log_content=config.log_content)
         self.http: HttpDoor | None = None
         self.cloud: CloudDesk | None = None
+        self.data: DataDesk | None = None
         self.rng = random.Random()
         self.stop_requested = asyncio.Event()
         self.ready = asyncio.Event()
@@ -127,6 +129,8 @@ class Agent:
 
             self.cloud = CloudDesk(config.cloud, state.path, self.node, record)
             self._capabilities.append(self.cloud)
+        if config.publish or config.trend:
+            self._capabilities.append(self._make_data())
         self._offer()
         self._control = ControlServer(state.path, Verbs(self).handlers())
         await self._control.start()
@@ -195,6 +199,27 @@ class Agent:
             self._state = None
 
     # -- what it offers ---------------------------------------------------------------------
+
+    def _make_data(self) -> DataDesk:
+        from agents.cooperation.data import DataDesk  # it brings SQLite: only who publishes
+
+        assert self._state is not None
+        self.data = DataDesk(self.config, self._state.path, lambda: self.node.me, self.port)
+        self.data.changed = self._offer
+        return self.data
+
+    async def data_desk(self) -> DataDesk:
+        """What publishes here; made when something is published for the first time."""
+        if self.data is None:
+            desk = self._make_data()
+            self._capabilities.append(desk)
+            await self._start_capability(desk)
+        assert self.data is not None
+        if self.ready.is_set() and self.data not in self._ready:
+            raise ConfigError(
+                "the feeds of this agent did not start", hint="; ".join(self.troubles)[:400]
+            )
+        return self.data
 
     def _offer(self) -> None:
         names = [pair for c in self._ready for pair in services_of(c, self.observer)]

@@ -144,6 +144,40 @@ class SecureSumSection(_Section):
     description: str = ""
 
 
+class PublishSection(_Section):
+    """A feed of this node (docs/data.md): ``data.gpt/<domain>/<type>``."""
+
+    name: str
+    source: Path | None = None
+    """A file of JSON lines that is published as it grows; absent: filled by `gossamer publish`
+    and by programs."""
+    key: str = "key"
+    """Which field of a line tells the keys of the feed apart, such as "station"."""
+    description: str = ""
+    history: Annotated[int, Field(ge=1, le=65536)] = 256
+    """Updates kept for subscribers that come back; more bridge a longer absence."""
+    keep: bool = True
+    """Keep it on disk, so that it goes on where it was after a restart."""
+    every_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    """How often the file is looked at."""
+
+
+class TrendSection(_Section):
+    """One picture of all stations of a domain: from ``data.gpt/<domain>/raw`` of every node to
+    ``data.gpt/<domain>/trend`` of this one (docs/data.md)."""
+
+    domain: str
+    quantities: tuple[str, ...] = ()
+    """Which readings; empty: all."""
+    stale_s: Annotated[float, Field(gt=0)] = 900.0
+    """A station that was silent for so long has no voice; above the slowest one's period."""
+    window: Annotated[int, Field(ge=5, le=256)] = 48
+    """Readings per station for trend and change; the work grows with their square."""
+    every_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    """Least time between two pictures."""
+    description: str = ""
+
+
 class PatternSection(_Section):
     """A pattern of one's own: what it matches, or its group ``value``, is masked as ``kind``."""
 
@@ -290,6 +324,8 @@ class AgentConfig(BaseSettings):
     cloud: CloudSection = CloudSection()
     secure_sum: tuple[SecureSumSection, ...] = ()
     states: StatesSection = StatesSection()
+    publish: tuple[PublishSection, ...] = ()
+    trend: tuple[TrendSection, ...] = ()
     http: HttpSection | None = None
     """Absent: no HTTP server."""
     telemetry: TelemetrySection = TelemetrySection()
@@ -360,7 +396,13 @@ def make_config(raw: dict[str, Any], *, base: Path, source: str = "configuration
         }
     )
     cloud = _absolute_cloud(config.cloud, base)
-    config = config.model_copy(update={"cloud": cloud})
+    publish = tuple(
+        feed
+        if feed.source is None
+        else feed.model_copy(update={"source": (base / feed.source.expanduser()).resolve()})
+        for feed in config.publish
+    )
+    config = config.model_copy(update={"cloud": cloud, "publish": publish})
     return config.model_copy(update={"node": node, "model": models, "http": http})
 
 

@@ -14,6 +14,7 @@ from agents.faces.arguments import MAX_TIMEOUT_S, number_of, reach_of, text_of, 
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary, version
 from agents.faces.verbs_documents import DocumentVerbs
+from agents.faces.verbs_data import DataVerbs
 from agents.faces.verbs_generate import MAX_MESSAGES, GenerateVerbs
 from agents.faces.verbs_security import SecurityVerbs
 from agents.faces.verbs_watch import WatchVerbs
@@ -32,7 +33,8 @@ from agents.port import Offer, Task
 from agents.telemetry.logs import current_trace
 from agents.trace import TRACE_BYTES
 from agents.views import EndpointView, NameView, PeerView, StepView
-from capabilities.messages import Delta, Done, Generate, Message, Sample, decode, encode
+from capabilities.data.messages import KIND, decode_message
+from capabilities.messages import Delta, Done, Generate, Message, Sample, decode_event, encode
 from mesh.core.errors import ConfigError, NoSuchName, WireError
 from mesh.core.events import PeerState
 from mesh.core.identity import show_id
@@ -70,6 +72,7 @@ class Verbs:
             **GenerateVerbs(self._agent).handlers(),
             **DocumentVerbs(self._agent, self._options).handlers(),
             **WatchVerbs(self._agent, self).handlers(),
+            **DataVerbs(self._agent).handlers(),
         }
 
     async def _status(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +87,7 @@ class Verbs:
             **node.standing.all_counters(),
             **node.finder.all_counters(),
             **(agent.cloud.counters() if agent.cloud is not None else {}),
+            **(agent.data.all_counters() if agent.data is not None else {}),
         }
         return {
             "node": show_id(node.me.node),
@@ -210,7 +214,7 @@ class Verbs:
             raise NoSuchName(f"{address.node or 'nobody'} does not offer {address.name}")
         offer, began = offers[0], self._agent.port.now()
         text = str(args.get("text") or "")
-        if offer.served.kind == "subscribe":
+        if offer.served.kind == KIND:
             answer = self._agent.port.call(offer, b"", task, Op.SUBSCRIBE)
         else:
             body = encode(
@@ -222,13 +226,17 @@ class Verbs:
             answer = self._agent.port.call(offer, body, task)
         finish, whole = "", ""
         async for message in answer:
-            match decode(message, Delta | Done | Sample):  # type: ignore[arg-type]
+            if offer.served.kind == KIND:
+                told = decode_message(message)
+                value = told if isinstance(told, Sample) else getattr(told, "value", None)
+                if value is not None:
+                    yield {"type": "message", "value": msgspec.to_builtins(value)}
+                continue
+            match decode_event(message):
                 case Delta(text=piece, thinking=thinking):
                     yield {"type": "delta", "text": piece, "thinking": thinking}
                 case Done(text=whole, finish=finish):
                     pass
-                case Sample() as sample:
-                    yield {"type": "message", "value": msgspec.to_builtins(sample)}
         yield Result(
             {
                 "text": whole,

@@ -1,4 +1,4 @@
-"""Verbs of the local door for whoever looks on: watch, traces, trace, metrics, subscribe.
+"""Verbs of the local door for whoever looks on: watch, traces, trace, metrics.
 
 ``watch`` is the one feed of the console and the web page. Its events, by ``type``:
 
@@ -13,25 +13,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.faces.arguments import number_of, reach_of, text_of, timeout_of, trace_of
-from agents.faces.client import Result
+from agents.faces.arguments import number_of, text_of
 from agents.faces.control import Handler, unary, version
-from agents.port import Task
-from agents.trace import TRACE_BYTES
 from agents.views import PeerView
-from capabilities.messages import Sample, decode
-from mesh.core.errors import ConfigError, NoSuchName
+from mesh.core.errors import NoSuchName
 from mesh.core.events import Event, MemberForgotten, MemberLearned, Revoked, StateChanged
-from mesh.core.names import parse_address
-from mesh.core.wire import Op
 
 if TYPE_CHECKING:
     from agents.agent import Agent
@@ -58,7 +50,6 @@ class WatchVerbs:
             "traces": unary(self._traces),
             "trace": unary(self._trace),
             "metrics": unary(self._metrics),
-            "subscribe": self._subscribe,
         }
 
     async def _watch(self, args: dict[str, Any]) -> AsyncIterator[Any]:
@@ -176,33 +167,6 @@ class WatchVerbs:
             "tasks": len(asyncio.all_tasks()),
             "uptime_s": time.monotonic() - agent.started_at,
         }
-
-    async def _subscribe(self, args: dict[str, Any]) -> AsyncIterator[Any]:
-        """The messages of a data name, until the asker leaves or the time is over."""
-        address = parse_address(text_of(args, "name"))
-        agent = self._agent
-        task = Task(
-            trace=trace_of(args) or os.urandom(TRACE_BYTES),
-            deadline=agent.port.now() + timeout_of(args, agent.config.ask.timeout_s),
-            reach=reach_of(args),
-            groups=agent.node.me.groups,
-        )
-        offers = agent.port.resolve(address.name, task)
-        offers = [o for o in offers if address.node in {"", o.node_name}]
-        if not offers:
-            raise NoSuchName(f"{address.node or 'nobody'} does not offer {address.name}")
-        if offers[0].served.kind != "subscribe":
-            raise ConfigError(
-                f"{address.name} is asked, not subscribed to", hint="use ask, call or generate"
-            )
-        count = 0
-        samples = agent.port.call(offers[0], b"", task, Op.SUBSCRIBE)
-        async with contextlib.aclosing(samples):  # type: ignore[type-var]
-            async for body in samples:
-                count += 1
-                sample = msgspec.to_builtins(decode(body, Sample))
-                yield {"type": "sample", "node": offers[0].node_name, "sample": sample}
-        yield Result({"node": offers[0].node_name, "count": count})
 
 
 def _still(view: PeerView | None) -> PeerView | None:

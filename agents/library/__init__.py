@@ -5,12 +5,18 @@ from __future__ import annotations
 from agents.library.events import (
     Asked,
     AskedEvent,
+    Broken,
+    Current,
+    DataEvent,
     Delta,
     Embeddings,
     Generation,
     GenerationEvent,
+    Missed,
     ModelView,
     Plan,
+    Published,
+    Receipt,
     Resolution,
     Retry,
     Step,
@@ -18,6 +24,7 @@ from agents.library.events import (
 from agents.library.remote import Agent, connect
 from agents.library.sync import SyncAgent, connect_sync
 from agents.views import AnswerView, EndpointView, NameView, PeerView, StepView
+from capabilities.data.messages import Embedding, Summary, View
 from capabilities.messages import Generate, Message, Sample, Tool, ToolCall
 from mesh.core.errors import GossamerError
 
@@ -41,7 +48,11 @@ __all__ = [
     "NameView",
     "PeerView",
     "Resolution",
+    "Receipt",
     "Sample",
+    "Summary",
+    "Embedding",
+    "View",
     "StepView",
     # while it runs
     "Asked",
@@ -51,4 +62,10 @@ __all__ = [
     "Plan",
     "Retry",
     "Step",
+    # of data
+    "Broken",
+    "Current",
+    "DataEvent",
+    "Missed",
+    "Published",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from agents.views import AnswerView, EndpointView, StepView
+from capabilities.data.messages import Embedding, Summary, View
 from capabilities.messages import Evidence, Sample, TokenLogprob, ToolCall, Usage
 
 
@@ -96,13 +97,63 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True):
     decision: str = ""
 
 
-class Heard(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of a data name, and the node that said it."""
+class Published(msgspec.Struct, frozen=True, kw_only=True, tag="update"):
+    """Something was published. Without a value the key is gone; ``version`` counts those of the
+    key, ``sequence`` those of the feed. ``at`` is wall time, seconds. ``past``: there are newer
+    ones, and it is told because the past was asked for."""
 
+    name: str
     node: str
-    sample: Sample
+    key: str
+    version: int
+    epoch: int
+    sequence: int
+    at: float
+    value: Sample | Summary | Embedding | View | None = None
+    past: bool = False
 
 
+class Missed(msgspec.Struct, frozen=True, kw_only=True, tag="gap"):
+    """``missed`` updates will never be heard, -1 when nobody knows how many; the latest of each
+    key follows. ``why`` is gap, restart or hole."""
+
+    name: str
+    node: str
+    missed: int
+    why: str
+    after: int = 0
+
+
+class Current(msgspec.Struct, frozen=True, kw_only=True, tag="synced"):
+    """The latest of each key of one publisher was heard."""
+
+    name: str
+    node: str
+    keys: int
+    sequence: int
+
+
+class Broken(msgspec.Struct, frozen=True, kw_only=True, tag="broken"):
+    """A publisher was lost; it is tried again, and followed from where it was."""
+
+    name: str
+    node: str
+    why: str
+    retry_s: float
+    denied: bool = False
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What a publication became."""
+
+    name: str
+    key: str
+    version: int
+    epoch: int
+    sequence: int
+
+
+DataEvent = Published | Missed | Current | Broken
 AskedEvent = Plan | Step | Delta | Retry | AnswerView
 GenerationEvent = Asked | Delta | Generation
 

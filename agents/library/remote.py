@@ -6,7 +6,7 @@ async with await connect() as agent:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +18,13 @@ from agents.faces.client import Result
 from agents.library.doors import Doors
 from agents.library.events import (
     AskedEvent,
+    DataEvent,
     Embeddings,
     Generation,
     GenerationEvent,
-    Heard,
     ModelView,
+    Published,
+    Receipt,
     Resolution,
     Told,
 )
@@ -180,14 +182,41 @@ class Agent:
     # -- data -------------------------------------------------------------------------------
 
     async def subscribe(self, name: str, *, timeout_s: float = 3600.0) -> AsyncIterator[Sample]:
-        """The messages of a data name as they come, until the iterator is closed."""
-        items = self._doors.request(
-            "subscribe", {"name": name, "timeout_s": timeout_s}, silence_s=timeout_s + GRACE_S
-        )
+        """The samples of a data name as they come, until the iterator is closed; see
+        :meth:`follow` for everything else that happens."""
+        async with aclosing(self.follow(name, timeout_s=timeout_s)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, Published) and isinstance(event.value, Sample):
+                    yield event.value
+
+    async def follow(
+        self, name: str, *, back: int = 0, timeout_s: float = 3600.0
+    ) -> AsyncIterator[DataEvent]:
+        """Everything of a data name: what is published, what was missed, who was lost.
+
+        ``name`` may be ``name@node`` or a pattern (``data.gpt/air/*``); ``back`` asks for so many
+        earlier updates first. A publisher that comes back is followed from where it was.
+        """
+        args = {"name": name, "back": back, "timeout_s": timeout_s}
+        items = self._doors.request("subscribe", args, silence_s=timeout_s + GRACE_S)
         async with aclosing(items):  # type: ignore[type-var]
             async for item in items:
                 if not isinstance(item, Result):
-                    yield msgspec.convert(item, Heard).sample
+                    yield msgspec.convert(item, DataEvent)
+
+    async def publish(
+        self, name: str, value: Mapping[str, Any], *, key: str = "", description: str = ""
+    ) -> Receipt:
+        """Publish a value: readings by name, ``{"text": ...}``, or an embedding with its space
+        (docs/data.md). The agent's certificate has to grant the name. Of each ``key`` the latest
+        is kept for who comes later."""
+        raw = {**value, "key": key} if key else dict(value)
+        args = {"name": name, "value": raw, "description": description}
+        return await self._fetch("publish", args, Receipt)
+
+    async def take_away(self, name: str, key: str = "") -> Receipt:
+        """Take a key of a feed away, at every subscriber."""
+        return await self._fetch("publish", {"name": name, "key": key, "gone": True}, Receipt)
 
     # -- looking on -------------------------------------------------------------------------
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 from agents.library.events import (
     AskedEvent,
+    DataEvent,
     Embeddings,
     Generation,
     GenerationEvent,
     ModelView,
+    Receipt,
     Resolution,
 )
 from agents.library.remote import Agent, connect
@@ -103,6 +105,18 @@ class SyncAgent:
     def subscribe(self, name: str, **options: Any) -> Iterator[Sample]:
         """See :meth:`Agent.subscribe`."""
         return self._each(self.agent.subscribe(name, **options))
+
+    def follow(self, name: str, **options: Any) -> Iterator[DataEvent]:
+        """See :meth:`Agent.follow`."""
+        return self._each(self.agent.follow(name, **options))
+
+    def publish(self, name: str, value: Mapping[str, Any], **options: Any) -> Receipt:
+        """See :meth:`Agent.publish`."""
+        return self._run(self.agent.publish(name, value, **options))
+
+    def take_away(self, name: str, key: str = "") -> Receipt:
+        """See :meth:`Agent.take_away`."""
+        return self._run(self.agent.take_away(name, key))
 
     def resolve(self, name: str) -> Resolution:
         """See :meth:`Agent.resolve`."""

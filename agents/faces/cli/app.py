@@ -24,6 +24,7 @@ from agents.faces.cli.common import (
     guarded,
     with_agent,
 )
+from agents.faces.cli.data import register as register_data
 from agents.faces.cli.escalation import register as register_escalation
 from agents.faces.cli.meshes import mesh_app
 from agents.faces.cli.models import register as register_models
@@ -49,6 +50,7 @@ app.add_typer(access_app, name="access")
 admission.register(app)
 register_audit(app)
 register_budget(app)
+register_data(app)
 register_escalation(app)
 register_simulate(app)
 register_sums(app)

@@ -1,0 +1,1 @@
+"""What agents publish to each other: versioned feeds, and what a peer makes of them."""
