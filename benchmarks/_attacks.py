@@ -241,8 +241,11 @@ async def _endless(place: str, link: zmq.Socket[bytes], part_bytes: int, most_by
             break
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.5)  # two looks at what is held
-    link.close(0)
+    # The connection first: libzmq aborts the process (here: ours, the attacker's) when a socket
+    # is closed while its session holds half of a message (zeromq/libzmq#3442).
     hose.close()
+    await asyncio.sleep(0.5)
+    link.close(0)
 
 
 async def endless_stranger(ground: Ground) -> None:
