@@ -63,7 +63,7 @@ class Integrated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Memory(Protocol):
-    """A node's shared memory. Nothing here raises: a memory that fails is one that knows nothing."""
+    """A node's shared memory. Nothing here raises: one that fails is one that knows nothing."""
 
     async def recall(self, question: str, name: str, task: Task) -> Recall:
         """What is known here, or by nodes that share what they know."""

@@ -16,6 +16,7 @@ import msgspec
 
 from agents.cooperation.cache_facts import content_of, figures_of
 from capabilities.knowledge.cutting import sentences
+from capabilities.knowledge.entry import Entry
 from capabilities.messages import Message
 
 CORRECT = "correct"
@@ -87,6 +88,11 @@ def evaluate(question: str, text: str, cosine: float, evaluator: Evaluator) -> R
     else:
         outcome, threshold = AMBIGUOUS, evaluator.upper
     return Relevance(outcome=outcome, score=score, threshold=threshold, why=why)
+
+
+def titled(entry: Entry) -> str:
+    """A passage under its headings, as it is compared: often they alone name its subject."""
+    return f"{entry.question}. {entry.text}"
 
 
 # -- quotation ------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ class KnowledgeBase:
     ) -> None:
         self.path = path
         self._max_bytes = max_bytes
-        self._wall = wall
+        self.wall = wall
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="knowledge")
         self._store: KnowledgeStore | None = None
         self._embedder: StaticEmbedder | None = None
@@ -68,7 +68,7 @@ class KnowledgeBase:
 
         self._embedder = shipped()
         self._store = KnowledgeStore(
-            self.path, self._embedder.space, max_bytes=self._max_bytes, wall=self._wall
+            self.path, self._embedder.space, max_bytes=self._max_bytes, wall=self.wall
         )
 
     async def use(self, work: Callable[[KnowledgeStore, StaticEmbedder], T]) -> T:
