@@ -253,6 +253,18 @@ class Agent:
         """One request with its events, its answer and its spans; an id may be cut short."""
         return await self._fetch("trace", {"trace": trace}, dict[str, Any])
 
+    async def budget(self, days: int = 7) -> dict[str, Any]:
+        """What the cloud cost, what is reserved and left; code ``config`` where there is none."""
+        return await self._fetch("budget", {"days": days}, dict[str, Any])
+
+    async def revoke(self, node: str, reason: str = "") -> dict[str, Any]:
+        """Shut a node out of the mesh, for good; the agent must hold an issuer's rights."""
+        return await self._fetch("revoke", {"node": node, "reason": reason}, dict[str, Any])
+
+    async def revocations(self) -> list[dict[str, Any]]:
+        """The nodes that were shut out."""
+        return await self._fetch("revocations", {}, list[dict[str, Any]])
+
     async def watch(self, every_s: float = 0.5) -> AsyncIterator[dict[str, Any]]:
         """Everything that happens, as it happens; what the events are stands in the docs."""
         items = self._doors.request("watch", {"every_s": every_s}, silence_s=None)

@@ -1,0 +1,46 @@
+"""What the console needs of an agent: a part of the library, so that tests can stand in for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+from agents.library.events import AskedEvent
+from agents.views import NameView
+from capabilities.messages import Sample
+
+
+class Source(Protocol):
+    """The verbs of :class:`agents.library.Agent` that the console uses."""
+
+    def watch(self, every_s: float = 0.5) -> AsyncIterator[dict[str, Any]]:
+        """The feed."""
+
+    def stream(
+        self, question: str, *, timeout_s: float = 60.0, reach: str = "mesh"
+    ) -> AsyncIterator[AskedEvent]:
+        """A question."""
+
+    def subscribe(self, name: str, *, timeout_s: float = 3600.0) -> AsyncIterator[Sample]:
+        """The messages of a data name."""
+
+    async def names(self) -> list[NameView]:
+        """The names of the mesh."""
+
+    async def traces(self, count: int = 20) -> list[dict[str, Any]]:
+        """The latest requests."""
+
+    async def trace(self, trace: str) -> dict[str, Any]:
+        """One request in full."""
+
+    async def budget(self, days: int = 7) -> dict[str, Any]:
+        """What the cloud cost."""
+
+    async def revoke(self, node: str, reason: str = "") -> dict[str, Any]:
+        """Shut a node out."""
+
+    async def close(self) -> None:
+        """Leave."""
+
+
+Connect = Callable[[], Awaitable[Source]]
