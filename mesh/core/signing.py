@@ -36,6 +36,8 @@ class Purpose:
     STATEMENT = "statement"
     ACK = "ack"
     INVITATION = "invitation"
+    RECEIPT = "receipt"  # by who served: so many tokens, to you
+    COUNTERSIGN = "countersign"  # by who asked: what came of it here
 
 
 def signing_context(purpose: str, mesh: bytes) -> bytes:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 from mesh.core.clock import Now
 from mesh.core.effects import Send
+from mesh.core.identity import Signed
 from mesh.core.stream_events import (
     Abandoned,
     Incoming,
+    Receipted,
     StreamEvent,
     StreamLimits,
     Writable,
@@ -22,6 +24,7 @@ from mesh.core.wire import (
     Accept,
     Call,
     Cancel,
+    Countersigned,
     Credit,
     Data,
     End,
@@ -133,22 +136,30 @@ class Callee:
             served.sent += 1
         return sends
 
-    def end(self, peer: bytes, stream: int) -> list[Send]:
-        """The answer is whole."""
+    def end(self, peer: bytes, stream: int, receipt: Signed | None = None) -> list[Send]:
+        """The answer is whole; ``receipt`` says what it took."""
         served = self._in.get((peer, stream))
         if served is None:
             return []
         count = served.sent
         self._forget(peer, stream)
         self.counters["ended_in"] += 1
-        return [Send(peer, End(stream, count, self._load()))]
+        return [Send(peer, End(stream, count, self._load(), receipt))]
 
-    def fail(self, peer: bytes, stream: int, code: str, message: str) -> list[Send]:
-        """The answer will not be whole."""
+    def fail(
+        self, peer: bytes, stream: int, code: str, message: str, retry_after_s: float = 0.0
+    ) -> list[Send]:
+        """The answer will not be whole; when to ask again, where that may help (0: no hint)."""
         if not self._forget(peer, stream):
             return []
         self.counters[f"failed_in_{code}"] += 1
-        return [Send(peer, Fail(stream, code, message[:500], self._load()))]
+        after_ms = int(retry_after_s * 1000)
+        return [Send(peer, Fail(stream, code, message[:500], self._load(), after_ms))]
+
+    def on_countersigned(self, sender: bytes, message: Countersigned) -> list[Send]:
+        """A caller's word on a receipt; whether it was asked for is the ledger's to know."""
+        self._events.append(Receipted(sender, message.signed, counter=True))
+        return []
 
     def on_call(self, sender: bytes, call: Call, now: Now) -> list[Send]:
         """A peer calls; it is announced once its body is whole."""

@@ -15,6 +15,7 @@ from mesh.core.stream_events import (
     Ended,
     Failed,
     LoadSeen,
+    Receipted,
     Received,
     Refused,
     StreamEvent,
@@ -225,6 +226,8 @@ class Caller:
 
     def on_end(self, sender: bytes, message: End) -> list[Send]:
         """The answer is whole once all pieces have come."""
+        if message.receipt is not None:  # also where the caller had enough and has left
+            self._events.append(Receipted(sender, message.receipt, counter=False))
         out = self._mine(sender, message.stream)
         if out is not None:
             out.expected = message.count
@@ -245,13 +248,14 @@ class Caller:
         """The callee gave up."""
         if self._mine(sender, message.stream) is not None:
             self._events.append(LoadSeen(sender, message.load))
-            self._fail(message.stream, message.code, message.message[:500])
+            after_s = max(message.retry_after_ms, 0) / 1000
+            self._fail(message.stream, message.code, message.message[:500], after_s)
         return []
 
-    def _fail(self, stream: int, code: str, reason: str) -> None:
+    def _fail(self, stream: int, code: str, reason: str, retry_after_s: float = 0.0) -> None:
         if self._out.pop(stream, None) is not None:
             self.counters[f"failed_out_{code}"] += 1
-            self._events.append(Failed(stream, code, reason))
+            self._events.append(Failed(stream, code, reason, retry_after_s))
 
     def _due(self, stream: int, now: Now) -> list[Send]:
         out = self._out.get(stream)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from mesh.core.identity import Signed
 from mesh.core.wire import MAX_CHUNK_BYTES, CallHeader, Load, Op
 
 
@@ -74,6 +75,7 @@ class Failed(msgspec.Struct, frozen=True):
     stream: int
     code: str
     reason: str
+    retry_after_s: float = 0.0
 
 
 class Incoming(msgspec.Struct, frozen=True):
@@ -110,8 +112,26 @@ class LoadSeen(msgspec.Struct, frozen=True):
     load: Load
 
 
+class Receipted(msgspec.Struct, frozen=True):
+    """``node`` sent a signed word on a call: its receipt, or where ``counter`` its word on ours.
+    Nothing of it has been checked."""
+
+    node: bytes
+    signed: Signed
+    counter: bool
+
+
 StreamEvent = (
-    Accepted | Refused | Received | Ended | Failed | Incoming | Abandoned | Writable | LoadSeen
+    Accepted
+    | Refused
+    | Received
+    | Ended
+    | Failed
+    | Incoming
+    | Abandoned
+    | Writable
+    | LoadSeen
+    | Receipted
 )
 
 

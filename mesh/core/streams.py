@@ -30,6 +30,7 @@ from mesh.core.wire import (
     Accept,
     Call,
     Cancel,
+    Countersigned,
     Credit,
     Data,
     End,
@@ -71,6 +72,8 @@ class Streams:
                 return self.caller.on_fail(sender, message)
             case Cancel():
                 return self.callee.on_cancel(sender, message)
+            case Countersigned():
+                return self.callee.on_countersigned(sender, message)
             case Input():
                 return self.callee.on_input(sender, message)
             case _:

@@ -73,6 +73,8 @@ class CallHeader(msgspec.Struct, frozen=True, array_like=True):
     ``caller`` is the node that began the task; where another sends the call in its name,
     ``warrant`` is the caller's signed leave (:mod:`mesh.core.delegation`), and without it the
     call is refused. ``hops`` counts delegations. ``groups`` narrows Reach.GROUP to named groups.
+    ``patience_ms`` is the longest wait for a first token (0: up to the deadline); ``lines`` is at
+    how many nodes the caller stands in line, of which it will take one.
     """
 
     trace: bytes
@@ -84,6 +86,8 @@ class CallHeader(msgspec.Struct, frozen=True, array_like=True):
     hops: int = 0
     groups: tuple[str, ...] = ()
     warrant: Signed | None = None
+    patience_ms: int = 0
+    lines: int = 1
 
 
 class Ping(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -262,20 +266,23 @@ class Credit(msgspec.Struct, frozen=True, array_like=True, tag=20):
 
 
 class End(msgspec.Struct, frozen=True, array_like=True, tag=21):
-    """The answer is whole once ``count`` Data have come (lanes may overtake each other)."""
+    """The answer is whole once ``count`` Data have come (lanes may overtake each other).
+    ``receipt``: what was served, as the callee signed it."""
 
     stream: int
     count: int
     load: Load = Load()
+    receipt: Signed | None = None
 
 
 class Fail(msgspec.Struct, frozen=True, array_like=True, tag=22):
-    """The answer will not be whole, and why."""
+    """The answer will not be whole, and why; ``retry_after_ms`` where asking again may help."""
 
     stream: int
     code: str
     message: str
     load: Load = Load()
+    retry_after_ms: int = 0
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=23):
@@ -292,6 +299,13 @@ class Input(msgspec.Struct, frozen=True, array_like=True, tag=24):
     seq: int
     body: bytes
     more: bool = False
+
+
+class Countersigned(msgspec.Struct, frozen=True, array_like=True, tag=25):
+    """The caller's signed word on a receipt that came with an :class:`End`. Only who sent one
+    gets this, so an older node never meets it."""
+
+    signed: Signed
 
 
 Message = (
@@ -314,6 +328,7 @@ Message = (
     | Fail
     | Cancel
     | Input
+    | Countersigned
 )
 
 

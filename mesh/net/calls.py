@@ -26,7 +26,7 @@ from mesh.core.errors import (
     Rejected,
     WireError,
 )
-from mesh.core.identity import Member
+from mesh.core.identity import Member, Signed
 from mesh.core.stream_events import (
     Abandoned,
     Accepted,
@@ -34,6 +34,7 @@ from mesh.core.stream_events import (
     Failed,
     Incoming,
     LoadSeen,
+    Receipted,
     Received,
     Refused,
     StreamEvent,
@@ -102,7 +103,10 @@ class Service(Protocol):
         """Yes or no, at once."""
 
     def serve(self, call: IncomingCall) -> AsyncIterator[bytes]:
-        """The answer, message by message; closing it cancels the work."""
+        """The answer, message by message; closing it cancels the work.
+
+        Where it has an attribute ``receipt`` when it is over, that goes to the caller with its
+        end: what was served, signed (:mod:`agents.ledger`)."""
 
 
 class Inbox:
@@ -138,6 +142,7 @@ class Calls:
         refused: Callable[[str], None] = log.warning,
     ) -> None:
         self.hasten: Callable[[], None] = lambda: None  # sends what was emitted in this turn
+        self.receipted: Callable[[bytes, Signed, bool], None] = lambda node, signed, counter: None
         self._refused = refused
         self._streams = streams
         self._emit = emit
@@ -185,7 +190,7 @@ class Calls:
                     case Refused():
                         raise error_of(event.code, event.reason, event.retry_after_s)
                     case Failed():
-                        raise error_of(event.code, event.reason)
+                        raise error_of(event.code, event.reason, event.retry_after_s)
                     case Accepted() | _:
                         pass
         finally:
@@ -212,6 +217,8 @@ class Calls:
                     gate = self._writable.get((event.peer, event.stream))
                     if gate is not None:
                         gate.set()
+                case Receipted():
+                    self.receipted(event.node, event.signed, event.counter)
                 case Accepted() | Refused() | Received() | Ended() | Failed():
                     inbox = self._inboxes.get(event.stream)
                     if inbox is not None:
@@ -272,9 +279,10 @@ class Calls:
                     gate.clear()
                     await gate.wait()  # ended by credit, or by the stream's deadline
                 self._emit(callee.send(*key, body))
-            self._emit(callee.end(*key))
+            self._emit(callee.end(*key, getattr(answer, "receipt", None)))
         except GossamerError as error:
-            self._emit(callee.fail(*key, error.code, error.sentence()))
+            after_s = error.retry_after_s if isinstance(error, Rejected) else 0.0
+            self._emit(callee.fail(*key, error.code, error.sentence(), after_s))
         except asyncio.CancelledError:
             self._emit(callee.fail(*key, Cancelled.code, "the work was cancelled"))
             raise

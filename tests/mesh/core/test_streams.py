@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mesh.core.clock import Now
 from mesh.core.effects import Send
 from mesh.core.errors import DeadlineExceeded, Rejected, WireError
+from mesh.core.identity import Signed
 from mesh.core.stream_events import (
     Abandoned,
     Accepted,
@@ -16,6 +17,7 @@ from mesh.core.stream_events import (
     Failed,
     Incoming,
     LoadSeen,
+    Receipted,
     Received,
     Refused,
     StreamEvent,
@@ -29,6 +31,7 @@ from mesh.core.wire import (
     Call,
     CallHeader,
     Cancel,
+    Countersigned,
     Credit,
     Data,
     End,
@@ -329,3 +332,28 @@ def test_an_endless_message_is_cut_off_at_the_cap() -> None:
     [failed] = of(pair.alice.drain_events(), Failed)
     assert isinstance(failed, Failed)
     assert failed.code == "too_large"
+
+
+def test_a_failure_after_accept_says_when_to_come_again() -> None:
+    pair = Pair()
+    stream = pair.accepted()
+    pair.carry(BOB, pair.bob.callee.fail(ALICE, stream, "rejected", "full", 2.5))
+    assert Failed(stream, "rejected", "full", 2.5) in pair.alice.drain_events()
+
+
+def test_receipts_travel_with_the_end_and_the_answer_to_them_comes_back() -> None:
+    pair = Pair()
+    stream = pair.accepted()
+    receipt, answer = Signed(b"receipt", b"s"), Signed(b"answer", b"s")
+    pair.carry(BOB, pair.bob.callee.end(ALICE, stream, receipt))
+    assert Receipted(BOB, receipt, counter=False) in pair.alice.drain_events()
+    pair.carry(ALICE, [Send(BOB, Countersigned(answer))])
+    assert pair.bob.drain_events() == [Receipted(ALICE, answer, counter=True)]
+
+
+def test_a_receipt_reaches_a_caller_that_has_left_already() -> None:
+    pair = Pair()
+    stream = pair.accepted()
+    pair.alice.caller.cancel(stream)
+    pair.carry(BOB, pair.bob.callee.end(ALICE, stream, Signed(b"receipt", b"s")))
+    assert Receipted(BOB, Signed(b"receipt", b"s"), counter=False) in pair.alice.drain_events()
