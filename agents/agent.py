@@ -23,6 +23,7 @@ from agents.faces.control import ControlServer
 from agents.faces.http.child import HttpDoor
 from agents.faces.verbs import Verbs
 from agents.hosting import make_capabilities, services_of, this_device
+from agents.ledger.book import open_ledger
 from agents.meshport import NodePort
 from agents.orchestrator.events import AskEvent
 from agents.orchestrator.orchestrator import AskOptions, Orchestrator, make_parts
@@ -104,6 +105,7 @@ class Agent:
         await self.node.start()
         self._auditor = Auditor(self.node)
         await self._auditor.start()
+        self.ledger = self.observer.ledger = open_ledger(self.node, state.path)
         self.port = NodePort(self.node, self.observer)
         record, me = self._auditor.log.record, self.node.me
         self.port.leaving = Leaving(
@@ -189,6 +191,8 @@ class Agent:
         await asyncio.gather(*(c.stop() for c in capabilities), return_exceptions=True)
         if hasattr(self, "node"):
             await self.node.stop()
+        if self.observer.ledger is not None:
+            await self.observer.ledger.stop()
         if self._auditor is not None:
             await self._auditor.stop()
         sink, self.observer.sink = self.observer.sink, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -22,11 +23,15 @@ from capabilities.slm.embedded import EmbeddedModel, embedded_models
 from capabilities.slm.host import Care, ModelHost
 from capabilities.slm.protocol import Settings
 from mesh.core.errors import ConfigError, WireError
+from mesh.core.identity import Signed
 from mesh.core.names import check_name
 from mesh.core.records import Device, ServedName
 from mesh.net.calls import IncomingCall, Service, Verdict
 
 BUILTIN = "builtin:"
+# A caller that claims to stand in many lines weighs little in the wait that others are told of;
+# beyond so many it does not get lighter.
+MAX_LINES = 8
 
 # What the shipped models answer under when the configuration does not say.
 EMBEDDED_NAMES = {"arithmetic": (ARITHMETIC,), "general": (GENERATE, MESH)}
@@ -59,7 +64,13 @@ class CapabilityService:
         # The capability guards its own limits as well: it may be asked by other ways.
         decision = self._door.admit(
             id(call),
-            Ask(caller=request.isolation, priority=request.priority, time_left_s=request.timeout_s),
+            Ask(
+                caller=request.isolation,
+                priority=request.priority,
+                time_left_s=request.timeout_s,
+                patience_s=call.header.patience_ms / 1000 or math.inf,
+                lines=min(max(1, call.header.lines), MAX_LINES),
+            ),
         )
         verdict = Verdict(decision.accepted, decision.reason, decision.retry_after_s)
         if decision.accepted:
@@ -83,11 +94,13 @@ class CapabilityService:
         request = self._request(call)
         answer = self._door.through(id(call), self.capability.serve(request))
         answer = self._observer.working.through(request.trace, expected(request), answer)
-        return WatchedCall(answer, span, self._served)
+        return WatchedCall(answer, span, lambda done: self._served(call, done))
 
-    def _served(self, span: Span) -> None:
+    def _served(self, call: IncomingCall, span: Span) -> Signed | None:
         count_served(self._observer.meter, span)
         self._observer.span(span)
+        ledger = self._observer.ledger
+        return None if ledger is None else ledger.served(call, span)
 
 
 def expected(request: Request) -> int:

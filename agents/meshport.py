@@ -99,7 +99,11 @@ class NodePort:
             hops=task.hops + 1,
             groups=task.groups,
             warrant=task.warrant,
+            patience_ms=int(task.patience_s * 1000),
+            lines=task.lines,
         )
+        ledger = None if offer.me else self._observer.ledger
+        asked = ledger.asking(offer.node, offer.served.name, header, len(body)) if ledger else None
         answer = WatchedCall(
             self._node.call(offer.node, offer.served.name, body, header, op),
             begun(
@@ -115,8 +119,12 @@ class NodePort:
         )
         try:
             async for message in answer:
+                if asked is not None:
+                    asked.hear(message)
                 yield message
         finally:
+            if ledger is not None and asked is not None:
+                ledger.asked(asked)
             # A cancelled caller must not leave the stream open at the other side.
             await asyncio.shield(answer.aclose())
 

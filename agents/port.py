@@ -45,6 +45,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     warrant: Signed | None = None  # the caller's leave, where it is another node
     why: str = ""  # why it goes to the cloud, for this node's audit log; it does not travel
     patience_s: float = 0.0  # the longest wait for the first token; 0: up to the deadline
+    lines: int = 1  # at how many nodes it stands in line, to take the first free slot
 
 
 class MeshPort(Protocol):

@@ -23,6 +23,7 @@ PURE = (
     "agents.escalation.*",
     "agents.budget.lease",
     "agents.budget.limits",
+    "agents.ledger.receipts",
     "agents.orchestrator.plan",
     "agents.orchestrator.verify",
     "agents.orchestrator.aggregate",

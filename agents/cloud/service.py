@@ -14,7 +14,7 @@ from capabilities.base import Capability, Request
 from capabilities.messages import Done, decode_event
 from mesh.core.audit_chain import What
 from mesh.core.errors import GossamerError, WireError
-from mesh.core.identity import Member, show_id
+from mesh.core.identity import Member, Signed, show_id
 from mesh.core.wire import Reach
 from mesh.net.calls import IncomingCall, Verdict
 
@@ -50,7 +50,8 @@ class CloudService(CapabilityService):
 
     def serve(self, call: IncomingCall) -> AsyncIterator[bytes]:
         """The capability's answer; a line in the audit log when it is over."""
-        return self._audited(call, super().serve(call))
+        answer = super().serve(call)
+        return _Audited(self._audited(call, answer), answer)
 
     async def _audited(
         self, call: IncomingCall, answer: AsyncIterator[bytes]
@@ -81,6 +82,26 @@ class CloudService(CapabilityService):
         origin = self._member(call.header.caller) or call.peer
         by = "" if origin.node == call.peer.node else f" by way of {call.peer.name}"
         return f"{origin.name} {show_id(origin.node)}{by}"
+
+
+class _Audited(AsyncIterator[bytes]):
+    """An audited answer with the receipt of the one under it."""
+
+    def __init__(self, audited: AsyncGenerator[bytes, None], answer: AsyncIterator[bytes]) -> None:
+        self._audited, self._answer = audited, answer
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._audited)
+
+    async def aclose(self) -> None:
+        """Cancel the work."""
+        await self._audited.aclose()
+
+    @property
+    def receipt(self) -> Signed | None:
+        """What was served, signed."""
+        receipt: Signed | None = getattr(self._answer, "receipt", None)
+        return receipt
 
 
 def _done(data: bytes) -> Done | None:

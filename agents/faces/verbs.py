@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 RESOLVE_TIMEOUT_S = 60.0  # of the task that a bare resolution stands for; nothing waits for it
 BUDGET_DAYS, MAX_BUDGET_DAYS = 7, 40
+LEDGER_DAYS, MAX_LEDGER_DAYS = 7, 90
 MAX_QUESTION_CHARS = 16 * 1024
 MAX_SEED = 2**32 - 1  # of llama.cpp's samplers
 
@@ -68,6 +69,7 @@ class Verbs:
             "call": self._call,
             "ask": self._ask,
             "budget": unary(self._budget),
+            "ledger": unary(self._ledger),
             **SecurityVerbs(self._agent).handlers(),
             **GenerateVerbs(self._agent).handlers(),
             **DocumentVerbs(self._agent, self._options).handlers(),
@@ -87,6 +89,7 @@ class Verbs:
             **node.standing.all_counters(),
             **node.finder.all_counters(),
             **(agent.cloud.counters() if agent.cloud is not None else {}),
+            **agent.ledger.counters,
             **(agent.data.all_counters() if agent.data is not None else {}),
         }
         return {
@@ -199,6 +202,18 @@ class Verbs:
         currency = desk.section.currency
         found = await desk.purse.use(lambda store: view(store, days=days, currency=currency))
         return {**msgspec.to_builtins(found), "cloud": desk.status()}
+
+    async def _ledger(self, args: dict[str, Any]) -> dict[str, Any]:
+        from agents.ledger.view import view
+
+        agent = self._agent
+        days = int(number_of(args, "days", LEDGER_DAYS, low=1, high=MAX_LEDGER_DAYS))
+        now, name_of = agent.node.now().wall, agent.node.name_of
+        await agent.ledger.flush()
+        found = await agent.ledger.use(
+            lambda store: view(store, days=days, now=now, name_of=name_of)
+        )
+        return dict(msgspec.to_builtins(found))
 
     async def _stop(self, args: dict[str, Any]) -> dict[str, Any]:
         self._agent.stop_requested.set()

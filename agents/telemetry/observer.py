@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agents.telemetry.feed import Feed
 from agents.telemetry.meter import FIRST_TOKEN, REQUEST_DURATION, TOKEN_USAGE, Meter
@@ -14,6 +14,10 @@ from agents.telemetry.tracebook import TraceBook, TraceRecord
 from agents.telemetry.working import Working
 from capabilities.messages import Done, decode_event
 from mesh.core.errors import GossamerError, WireError
+from mesh.core.identity import Signed
+
+if TYPE_CHECKING:
+    from agents.ledger.book import LedgerBook
 
 log = logging.getLogger("gossamer.request")
 
@@ -39,6 +43,7 @@ class Observer:
         self.traces = TraceBook()
         self.feed = Feed()
         self.working = Working()
+        self.ledger: LedgerBook | None = None
         self.sink: SpanSink | None = None
         self._log_content = log_content
 
@@ -134,12 +139,16 @@ class RequestWatch:
 
 
 class WatchedCall(AsyncIterator[bytes]):
-    """The messages of a call, timed; ``over`` gets the span when it ends, however it ends."""
+    """The messages of a call, timed; ``over`` gets the span when it ends, however it ends, and
+    may return the receipt of a call that was served."""
 
-    def __init__(self, source: AsyncIterator[bytes], begun: Span, over: Callable[[Span], None]):
+    def __init__(
+        self, source: AsyncIterator[bytes], begun: Span, over: Callable[[Span], Signed | None]
+    ):
+        self.receipt: Signed | None = None
         self._source = source
         self._begun = begun
-        self._over: Callable[[Span], None] | None = over
+        self._over: Callable[[Span], Signed | None] | None = over
         self._began = time.monotonic()
         self._first_s = -1.0
         self._last = b""
@@ -177,7 +186,7 @@ class WatchedCall(AsyncIterator[bytes]):
             outcome = "ok"  # closed after the last message
         usage = done.usage if done else None
         begun = self._begun
-        over(
+        self.receipt = over(
             Span(
                 trace=begun.trace,
                 span=begun.span,

@@ -1,0 +1,1 @@
+"""Who served whom how many tokens, signed by both sides: for information, nothing is owed."""
