@@ -270,6 +270,28 @@ class CloudSection(_Section):
     lease_s: Annotated[float, Field(ge=30, le=86400)] = 300.0
 
 
+class KnowledgeSection(_Section):
+    """What this node knows: documents, and what it learnt from others (docs/cooperation.md)."""
+
+    max_mb: Annotated[float, Field(gt=0, le=65536)] = 64.0
+    """Texts and vectors together. When it is full, the answers that were used least leave;
+    documents stay."""
+    access: str = "node"
+    """Who may see what is learnt: node (this node alone), group:NAME,NAME or mesh. What
+    people ask this node is shown to others where it is not "node"."""
+    keep_days: Annotated[float, Field(ge=0, le=3650)] = 30.0
+    """How long a learnt answer is believed; 0: until it is pushed out."""
+    reuse: Annotated[float, Field(ge=0.3, le=0.995)] = 0.8
+    """Cosine of two questions from which one answer serves both, if their facts are the same.
+    Higher asks the mesh more often. It rises with each answer reported wrong."""
+    context: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """Cosine from which an earlier answer goes into the own model's prompt as an example."""
+    quality: Annotated[float, Field(ge=0, le=1)] = 0.7
+    """Keep only answers that are right with at least this probability."""
+    ask_peers: bool = True
+    """Look at what other nodes share before an expert is asked; a call of at most a second."""
+
+
 class HttpSection(_Section):
     """HTTP for programs that speak OpenAI's API; a small process beside the agent."""
 
@@ -326,6 +348,8 @@ class AgentConfig(BaseSettings):
     states: StatesSection = StatesSection()
     publish: tuple[PublishSection, ...] = ()
     trend: tuple[TrendSection, ...] = ()
+    knowledge: KnowledgeSection | None = None
+    """Absent: the node keeps no knowledge base."""
     http: HttpSection | None = None
     """Absent: no HTTP server."""
     telemetry: TelemetrySection = TelemetrySection()

@@ -25,7 +25,7 @@ MAX_TEXT_CHARS = 200
 MAX_REMEMBERED = 256
 
 # What cannot answer a question in words, whatever it is about.
-WORDLESS_KINDS = frozenset({"subscribe", "embed", "draft", "verify", "segment", "extract"})
+WORDLESS_KINDS = frozenset({"subscribe", "embed", "draft", "verify", "segment", "extract", "cache"})
 
 
 class KnownName(msgspec.Struct, frozen=True):
