@@ -41,6 +41,7 @@ from mesh.net.statedir import StateDir
 if TYPE_CHECKING:
     from agents.cloud.desk import CloudDesk
     from agents.cooperation.data import DataDesk
+    from agents.cooperation.knowledge_service import KnowledgeDesk
 
 log = logging.getLogger("gossamer.agent")
 
@@ -63,6 +64,7 @@ class Agent:
         self.observer = Observer(log_content=config.log_content)
         self.http: HttpDoor | None = None
         self.cloud: CloudDesk | None = None
+        self.knowledge: KnowledgeDesk | None = None
         self.data: DataDesk | None = None
         self.rng = random.Random()
         self.stop_requested = asyncio.Event()
@@ -133,6 +135,12 @@ class Agent:
             self._capabilities.append(self.cloud)
         if config.publish or config.trend:
             self._capabilities.append(self._make_data())
+        if config.knowledge is not None:
+            from agents.cooperation.knowledge_setup import make_knowledge  # it brings numpy
+
+            self.knowledge = make_knowledge(self, config.knowledge, state.path, self._offer)
+            self._capabilities.append(self.knowledge)
+            self.orchestrator.use_memory(self.knowledge.memory)
         self._offer()
         self._control = ControlServer(state.path, Verbs(self).handlers())
         await self._control.start()

@@ -16,6 +16,7 @@ from agents.faces.control import Handler, unary, version
 from agents.faces.verbs_documents import DocumentVerbs
 from agents.faces.verbs_data import DataVerbs
 from agents.faces.verbs_generate import MAX_MESSAGES, GenerateVerbs
+from agents.faces.verbs_knowledge import KnowledgeVerbs
 from agents.faces.verbs_security import SecurityVerbs
 from agents.faces.verbs_watch import WatchVerbs
 from agents.orchestrator.events import (
@@ -72,6 +73,7 @@ class Verbs:
             "ledger": unary(self._ledger),
             **SecurityVerbs(self._agent).handlers(),
             **GenerateVerbs(self._agent).handlers(),
+            **KnowledgeVerbs(self._agent).handlers(),
             **DocumentVerbs(self._agent, self._options).handlers(),
             **WatchVerbs(self._agent, self).handlers(),
             **DataVerbs(self._agent).handlers(),
@@ -89,6 +91,7 @@ class Verbs:
             **node.standing.all_counters(),
             **node.finder.all_counters(),
             **(agent.cloud.counters() if agent.cloud is not None else {}),
+            **(agent.knowledge.all_counters() if agent.knowledge is not None else {}),
             **agent.ledger.counters,
             **(agent.data.all_counters() if agent.data is not None else {}),
         }
