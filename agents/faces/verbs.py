@@ -155,6 +155,10 @@ class Verbs:
                     dialable=_dialable(
                         node.finder.reach.verdict if mine else core.endpoints(member.node).dialable
                     ),
+                    best_tokens_per_s=profile.device.tokens_per_s if profile else 0.0,
+                    temperature_c=status.temperature_c if status else 0.0,
+                    battery=status.battery if status else -1.0,
+                    software=profile.software if profile else "",
                 )
             )
         return sorted(views, key=lambda view: (not view.me, view.name))
