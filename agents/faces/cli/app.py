@@ -32,6 +32,7 @@ from agents.faces.cli.meshes import mesh_app
 from agents.faces.cli.models import register as register_models
 from agents.faces.cli.simulate import register as register_simulate
 from agents.faces.cli.sums import register as register_sums
+from agents.faces.cli.watching import register as register_watching
 from agents.faces.show import ASK_TIMEOUT_S, print_json
 from agents.views import EndpointView, NameView
 from mesh.core.names import check_pattern, parse_address
@@ -59,6 +60,7 @@ register_ledger(app)
 register_simulate(app)
 register_sums(app)
 register_models(app)
+register_watching(app)
 
 
 class ReachName(enum.StrEnum):
