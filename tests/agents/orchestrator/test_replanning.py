@@ -1,0 +1,78 @@
+"""A failed step is replanned once: the next expert that fits, flagged, and nobody pretends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import msgspec
+
+from agents.classifier.catalogue import KnownName
+from agents.classifier.relevance import Relevance, Scored
+from agents.configure import build
+from agents.orchestrator.options import AskOptions
+from agents.orchestrator.orchestrator import Orchestrator
+from agents.views import AnswerView
+from mesh.core.errors import ModelError
+from tests.agents.fakes import ARITHMETIC, GENERAL, FakeMesh, FakeNode, breaks, says
+
+OTHER = "knowledge.gpt/numbers"
+BROKEN = breaks(ModelError("it crashed"))
+
+
+class Torn:
+    """A classifier that is torn between two experts."""
+
+    blocking = False
+
+    def classify(self, question: str, known: list[KnownName]) -> Relevance:
+        ranked = (Scored(ARITHMETIC, 0.6), Scored(GENERAL, 0.2), Scored(OTHER, 0.15))
+        return Relevance(ranked=ranked, method="test", out_of_scope=0.0)
+
+
+def asked(mesh: FakeMesh, **options: object) -> tuple[AnswerView, dict[str, int]]:
+    parts = msgspec.structs.replace(build(), classifier=Torn())
+    orchestrator = Orchestrator(mesh, parts, rng=random.Random(1))
+    made = AskOptions(**options)  # type: ignore[arg-type]
+    return asyncio.run(orchestrator.answer("What is 48 * 27?", made)), orchestrator.counters
+
+
+def test_the_next_likeliest_expert_is_asked_and_the_answer_says_so() -> None:
+    other = FakeNode("other", {OTHER: says("1296")})
+    found, counters = asked(FakeMesh(FakeNode("a", {ARITHMETIC: BROKEN}), other))
+    assert found.text == "1296"
+    assert found.steps[0].name == OTHER
+    assert found.steps[0].attempts == ["a", "other"]
+    assert "replanned" in found.notes[0]
+    assert found.degraded  # it is as sure as the classifier was that this is its matter
+    assert counters["replanned"] == 1
+    assert any(line["rule"] == "replan" for line in found.decisions)
+
+
+def test_it_is_replanned_once_and_not_again() -> None:
+    found, counters = asked(
+        FakeMesh(FakeNode("a", {ARITHMETIC: BROKEN}), FakeNode("b", {OTHER: BROKEN}))
+    )
+    assert found.steps[0].status == "failed"
+    assert counters["replanned"] == 1
+
+
+def test_the_general_model_does_not_stand_in_for_an_expert_that_failed() -> None:
+    general = FakeNode("me", {GENERAL: says("It is 7.")}, me=True)
+    found, _ = asked(FakeMesh(FakeNode("a", {ARITHMETIC: BROKEN}), general))
+    assert found.steps[0].status == "failed"
+    assert general.calls == []
+
+
+def test_where_nobody_offers_the_name_no_other_expert_pretends() -> None:
+    other = FakeNode("other", {OTHER: says("1296")})
+    found, _ = asked(FakeMesh(other))
+    assert found.steps[0].status == "failed"
+    assert other.calls == []
+
+
+def test_who_asks_for_a_name_gets_that_name_or_nothing() -> None:
+    other = FakeNode("other", {OTHER: says("1296")})
+    found, _ = asked(FakeMesh(FakeNode("a", {ARITHMETIC: BROKEN}), other), name=ARITHMETIC)
+    assert found.steps[0].status == "failed"
+    assert other.calls == []
