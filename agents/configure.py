@@ -33,9 +33,19 @@ CLASSIFIERS: Registry[RelevanceClassifier] = Registry(
     "classifier", {"ngram": "agents.classifier.shipped:ngram_classifier"}
 )
 COMPLEXITIES: Registry[ComplexityClassifier] = Registry(
-    "complexity", {"features": "agents.classifier.complexity:FeatureComplexity"}
+    "complexity",
+    {
+        "features": "agents.classifier.complexity:FeatureComplexity",
+        "head": "agents.classifier.shipped:head_complexity",
+    },
 )
-GAPS: Registry[GapDetector] = Registry("gap", {"evidence": "agents.classifier.gap:EvidenceGap"})
+GAPS: Registry[GapDetector] = Registry(
+    "gap",
+    {
+        "evidence": "agents.classifier.gap:EvidenceGap",
+        "fitted": "agents.classifier.shipped:fitted_gap",
+    },
+)
 MATCHERS: Registry[Matcher] = Registry(
     "matcher", {"rules": "agents.classifier.matching:RuleMatcher"}
 )

@@ -4,29 +4,35 @@ The questions are our own, in wordings and of names that training never saw
 (agents/classifier/training/held_out.txt). `accuracy` counts a question as right when it goes to
 its own name, and one that fits no name when it goes to none; all well-known names are in the
 mesh. `new_name` adds names that are known only from a description and five examples.
+
+`--intents FILE` (CLINC150) and `--routing FILE` (graded answers of a weak and a strong model)
+bring what a published data set is needed for; without them those keys are null.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from agents.classifier.catalogue import WELL_KNOWN, KnownName
+from agents.classifier.regression import auroc
 from agents.classifier.relevance import NONE, Relevance, RelevanceClassifier
 from agents.classifier.training import questions, topics
-from agents.configure import build
-from benchmarks import _report
+from agents.configure import PartsConfig, build
+from benchmarks import (
+    _report,
+    _understanding_complexity,
+    _understanding_gap,
+    _understanding_intents,
+    _understanding_router,
+)
 
 VARIANTS = 4  # of a line with numbers, two of one without; --quick asks each once
 BINS = 10
-
-
-def auroc(positive: Sequence[float], negative: Sequence[float]) -> float:
-    """The chance that a positive scores above a negative, ties counted half."""
-    wins = sum((p > n) + 0.5 * (p == n) for p in positive for n in negative)
-    return wins / (len(positive) * len(negative))
 
 
 def calibration_error(pairs: Sequence[tuple[float, bool]]) -> float:
@@ -153,9 +159,13 @@ def _goes_to(
     return chosen(classifier.classify(text, [*WELL_KNOWN, *new]), threshold) == right.name
 
 
-def measure(options: _report.Options) -> dict[str, Any]:
-    """All figures; ``wrong`` lists what was misunderstood, for whoever improves it."""
-    parts = build()
+PARTS = ("relevance", "intents", "complexity", "gap", "router")
+
+
+def measure_relevance(options: _report.Options) -> dict[str, Any]:
+    """`relevance` and `wrong`, which lists what was misunderstood, for whoever improves it."""
+    given = options.more.classifier
+    parts = build(PartsConfig(classifier=given)) if given else build()
     rng = random.Random(options.seed)
     source = questions.load("held_out.txt")
     labels = [*(known.name for known in WELL_KNOWN), NONE]
@@ -167,10 +177,49 @@ def measure(options: _report.Options) -> dict[str, Any]:
     figures["relevance"]["general_topics"] = measure_topics(
         parts.classifier, rng, parts.thresholds.name
     )
-    wrong = figures.pop("wrong")
-    figures["wrong"] = wrong[:40]
+    # How well "none of them" is told among our own questions; `oos` itself is CLINC150's.
+    figures["relevance"]["oos_auroc"] = figures.pop("oos")["auroc"]
+    figures["wrong"] = figures.pop("wrong")[:40]
     return figures
 
 
+def measure(options: _report.Options) -> dict[str, Any]:
+    """The figures of the parts that were asked for."""
+    only = options.more.only
+    figures: dict[str, Any] = {}
+    if "relevance" in only:
+        figures |= measure_relevance(options)
+    if "intents" in only:
+        _report.progress("intents")
+        figures["intent"], figures["oos"] = _understanding_intents.measure(
+            options.more.intents, options.seed
+        )
+    if "complexity" in only:
+        _report.progress("complexity")
+        figures["complexity"] = _understanding_complexity.measure(options.seed, quick=options.quick)
+    if "router" in only:
+        _report.progress("router")
+        figures["router"] = _understanding_router.measure(
+            options.more.routing, options.seed, quick=options.quick
+        )
+    if "gap" in only:
+        figures["gap"] = _understanding_gap.measure(
+            options.seed, quick=options.quick, out=options.out, ece=calibration_error
+        )
+    return figures
+
+
+def extend(parser: argparse.ArgumentParser) -> None:
+    """The data sets, and which parts to measure."""
+    parser.add_argument("--intents", type=Path, help="clinc150_train_val.json")
+    parser.add_argument("--routing", type=Path, help="mmlu_weak_strong_train.csv")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=list(PARTS), help="parts to measure"
+    )
+    parser.add_argument(
+        "--classifier", default="", help="relevance classifier; default: the node's"
+    )
+
+
 if __name__ == "__main__":
-    _report.run("How well questions are understood.", measure)
+    _report.run("How well questions are understood.", measure, extend)

@@ -79,13 +79,21 @@ class TokenLogprob(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """How sure the model was of the visible answer (law 3: it ranks, it proves nothing)."""
+    """How sure the model was of its answer (law 3: it ranks, it proves nothing).
+
+    The fields are of the visible text; those that begin with ``working_`` are of the scratchpad
+    before it, where a model that thinks makes its mistakes. Without one they are neutral.
+    """
 
     mean_logprob: float = 0.0
     min_probability: float = 1.0
     mean_entropy: float = 0.0  # nats
     epistemic: float = 0.0  # LogTokU, mean over tokens; see docs/models
     aleatoric: float = 0.0
+    working_mean_logprob: float = 0.0
+    working_min_probability: float = 1.0
+    working_epistemic: float = 0.0
+    working_aleatoric: float = 0.0
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

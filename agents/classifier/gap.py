@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import msgspec
 
+from agents.classifier.doubt import Curve, signals
 from capabilities.messages import Evidence
 
 ACCEPT = "accept"
@@ -39,17 +40,27 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     bias: float = 4.0
     mean_logprob: float = 2.0
     log_min_probability: float = 1.0
+    log_working_min_probability: float = 1.0
     epistemic: float = 0.0
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer to be judged. ``expert`` is whether its name is for this domain."""
+    """An answer to be judged. ``expert`` is whether its name is for this domain.
+
+    The rest may be left out; a model's fitted curve uses what is there: the question, a second
+    draft, the likeness of question and answer (cosine), and the share of the nearest graded
+    questions that the model got right.
+    """
 
     text: str
     finish: str
     evidence: Evidence = Evidence()
     model: str = ""
     expert: bool = True
+    question: str = ""
+    second: str | None = None
+    likeness: float | None = None
+    known: float | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,9 +81,18 @@ class GapDetector(Protocol):
 
 
 class EvidenceGap:
-    """Judges by the evidence that came with the draft, per model when it is calibrated."""
+    """Judges by the evidence that came with the draft, per model when it is calibrated.
 
-    def __init__(self, calibrations: Mapping[str, Mapping[str, float]] | None = None) -> None:
+    ``curves`` are fitted (:mod:`agents.classifier.doubt`) and win over ``calibrations``, which
+    are coefficients written by hand.
+    """
+
+    def __init__(
+        self,
+        calibrations: Mapping[str, Mapping[str, float]] | None = None,
+        curves: Iterable[Curve] = (),
+    ) -> None:
+        self._curves = {curve.model: curve for curve in curves}
         self._by_model = {
             model: msgspec.convert(dict(values), Calibration)
             for model, values in (calibrations or {}).items()
@@ -88,7 +108,7 @@ class EvidenceGap:
             return Verdict(
                 action=ASK_OTHER, confidence=0.0, why=f"{who} says that it cannot", declined=True
             )
-        sure = self.confidence(draft.evidence, draft.model)
+        sure = self.probability(draft)
         if draft.finish != "stop":
             return Verdict(
                 action=ASK_OTHER,
@@ -101,17 +121,34 @@ class EvidenceGap:
             return Verdict(action=ASK_OTHER, confidence=sure, why=why)
         return Verdict(action=ACCEPT, confidence=sure, why="sure enough")
 
+    def probability(self, draft: Draft) -> float:
+        """The estimated probability that this draft is right."""
+        curve = self._curves.get(draft.model)
+        if curve is None:
+            return self.confidence(draft.evidence, draft.model)
+        found = signals(
+            draft.evidence,
+            question=draft.question,
+            answer=draft.text,
+            second=draft.second,
+            likeness=draft.likeness,
+            known=draft.known,
+        )
+        return curve.probability(found)
+
     def confidence(self, evidence: Evidence, model: str = "") -> float:
         """The estimated probability that an answer with this evidence is right."""
         curve = self._by_model.get(model, self._default)
         # A peer may claim any number: clamped to what the quantity can be.
         low = math.log(min(1.0, max(1e-6, evidence.min_probability)))
+        worked = math.log(min(1.0, max(1e-6, evidence.working_min_probability)))
         mean = min(0.0, max(-20.0, evidence.mean_logprob))
         doubt = min(50.0, max(0.0, evidence.epistemic))
         logit = (
             curve.bias
             + curve.mean_logprob * mean
             + curve.log_min_probability * low
+            + curve.log_working_min_probability * worked
             - curve.epistemic * doubt
         )
         if math.isnan(logit):

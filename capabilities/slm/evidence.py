@@ -116,7 +116,7 @@ def calibrate(logits: Floats) -> float:
 
 @dataclass(slots=True)
 class Tally:
-    """Sums over the visible tokens of one answer."""
+    """Sums over the tokens of one answer, or of the scratchpad before it."""
 
     tokens: int = 0
     logprob: float = 0.0
@@ -135,14 +135,21 @@ class Tally:
         self.epistemic += float(rows.epistemic[row])
         self.aleatoric += float(rows.aleatoric[row])
 
-    def evidence(self) -> Evidence:
-        """The means; an answer without visible tokens has the neutral evidence."""
-        if not self.tokens:
-            return Evidence()
+    def evidence(self, working: Tally | None = None) -> Evidence:
+        """The means; an answer without visible tokens has the neutral evidence of one.
+
+        ``working`` is the tally of the scratchpad.
+        """
+        thought = working or Tally()
+        count, thoughts = max(1, self.tokens), max(1, thought.tokens)
         return Evidence(
-            mean_logprob=self.logprob / self.tokens,
+            mean_logprob=self.logprob / count,
             min_probability=float(np.exp(self.lowest)),
-            mean_entropy=self.entropy / self.tokens,
-            epistemic=self.epistemic / self.tokens,
-            aleatoric=self.aleatoric / self.tokens,
+            mean_entropy=self.entropy / count,
+            epistemic=self.epistemic / count,
+            aleatoric=self.aleatoric / count,
+            working_mean_logprob=thought.logprob / thoughts,
+            working_min_probability=float(np.exp(thought.lowest)),
+            working_epistemic=thought.epistemic / thoughts,
+            working_aleatoric=thought.aleatoric / thoughts,
         )

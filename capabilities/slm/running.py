@@ -61,6 +61,7 @@ class Run:
     cached: int = 0
     sampled: list[int] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
+    working: Tally = field(default_factory=Tally)  # of the scratchpad
 
     def tokens(self, share: Share) -> Sequence[int]:
         """The tokens of a share: a piece of the prompt, or what was sampled last."""
@@ -84,8 +85,8 @@ class Run:
         elif token in markers.all:
             events += self.text.mark(thinking=token in markers.opens)
         else:
-            if not self.text.thinking:
-                self.tally.add(rows, row, token)
+            tally = self.working if self.text.thinking else self.tally
+            tally.add(rows, row, token)
             wanted = self.submit.request.logprobs
             logprob = _logprob(rows, row, token, wanted, vocab) if wanted else None
             events += self.text.push(vocab.piece(token), logprob)
@@ -114,7 +115,7 @@ class Run:
             finish="tool_calls" if calls and why == "stop" else why,
             model=model,
             usage=usage,
-            evidence=self.tally.evidence(),
+            evidence=self.tally.evidence(self.working),
             tool_calls=calls,
         )
         return [*events, done]
