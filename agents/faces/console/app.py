@@ -9,16 +9,19 @@ from contextlib import aclosing, suppress
 from typing import Any, ClassVar
 
 from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.widgets import Input
 
+from agents.faces.console.keys import BINDINGS, HELP
 from agents.faces.console.route import Turn
-from agents.faces.console.showing import REACHES, VIEWS, Opened, Showing
+from agents.faces.console.showing import REACHES, Opened, Showing
 from agents.faces.console.source import Connect, Source
 from agents.faces.console.streams import data_names
 from agents.faces.console.widgets import Confirm, Help, Lines, OneLine
 from agents.faces.console.world import World
 from agents.faces.sheets import error_line
+from agents.library.events import Broken, Missed, Published
+from capabilities.messages import Sample
 from mesh.core.errors import GossamerError
 
 WATCH_S = 0.5
@@ -28,17 +31,6 @@ RETRY_S = 2.0
 ASK_TIMEOUT_S = 120.0
 REPLAY_STEP_S = 0.1
 REPLAY_LONGEST_S = 10.0  # a replay of an hour is shown as fast as this
-HELP = """\
-1-9, F1-F9   mesh, nodes, names, chat, traces, budget, streams, events, search
-arrows, PgUp, PgDn, Home, End   move or scroll       enter   open, subscribe, ask
-/   filter this view (in search: the words)          esc     back, stop, clear
-s S r   sort nodes by the next, the last column; turn the order round
-c   ask (chat)         ^r  how far a question may go: mesh, cloud, group, node
-p   replay a request that is open                    a       actions on a node
-u   read names, requests and budget again            q, ^q   leave
-
-● alive  ◆ busy  ! unwell  ◐ suspect  ✗ dead  ○ departed  ━ in use
-Colours are from a palette for the colour-blind; every state has a sign too."""
 
 
 class Console(App[None]):
@@ -51,33 +43,7 @@ class Console(App[None]):
     #typed { height: 1; border: none; padding: 0; background: #1c2228; display: none; }
     #typed.on { display: block; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(str(i), f"view('{name}')", show=False) for i, name in enumerate(VIEWS, 1)),
-        *(
-            Binding(f"f{i}", f"view('{name}')", show=False, priority=True)
-            for i, name in enumerate(VIEWS, 1)
-        ),
-        Binding("q,ctrl+q", "quit", show=False),
-        Binding("ctrl+c", "interrupt", show=False, priority=True),
-        Binding("question_mark", "help", show=False),
-        Binding("slash", "filter", show=False),
-        Binding("c", "view('chat')", show=False),
-        Binding("s", "sort(1)", show=False),
-        Binding("S", "sort(-1)", show=False),
-        Binding("r", "reverse", show=False),
-        Binding("ctrl+r", "reach", show=False, priority=True),
-        Binding("a", "act", show=False),
-        Binding("p", "replay", show=False),
-        Binding("u", "update", show=False),
-        Binding("escape", "back", show=False, priority=True),
-        Binding("enter", "open", show=False),
-        Binding("up,k", "move(-1)", show=False),
-        Binding("down,j", "move(1)", show=False),
-        Binding("pageup", "page(-1)", show=False, priority=True),
-        Binding("pagedown,space", "page(1)", show=False),
-        Binding("home", "move(-1000000)", show=False),
-        Binding("end", "move(1000000)", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = BINDINGS
 
     def __init__(self, connect: Connect, source: Source | None = None) -> None:
         super().__init__()
@@ -166,14 +132,21 @@ class Console(App[None]):
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task that failed in a way nobody thought of says so on the screen."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.showing.said = f"a bug of the console: {type(error).__name__}: {error}"
+            self.dirty()
 
     # -- painting ---------------------------------------------------------------------------
 
     def dirty(self) -> None:
         """Paint soon; many events become one paint."""
-        if not self._paint_due:
+        if not self._paint_due and self.is_running:
             self._paint_due = True
             self.set_timer(PAINT_S, self._paint)
 
@@ -480,16 +453,24 @@ class Console(App[None]):
         self._paint()
 
     async def _follow(self, source: Source, name: str) -> None:
-        count = 0
+        count = missed = 0
+        told = self.showing.subscribed
         try:
-            async with aclosing(source.subscribe(name)) as samples:  # type: ignore[type-var]
-                async for sample in samples:
-                    count += 1
-                    self.showing.subscribed[name] = f"from {sample.source}, {count} messages"
-                    for key, value in sample.values.items():
-                        self.world.sample(f"{name} {key}", value)
+            async with aclosing(source.follow(name)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    if isinstance(event, Broken):
+                        told[name] = f"{event.node} was lost: {event.why}; it is tried again"
+                    elif isinstance(event, Missed):
+                        missed += max(1, event.missed)
+                    elif isinstance(event, Published):
+                        count += 1
+                        lost = f", {missed} missed" if missed else ""
+                        told[name] = f"from {event.node}, {count} messages{lost}"
+                        if isinstance(event.value, Sample):
+                            for key, value in event.value.values.items():
+                                self.world.sample(f"{name} {key}", value)
                     self.dirty()
-            self.showing.subscribed[name] = f"it ended after {count} messages"
+            told[name] = f"it ended after {count} messages"
         except GossamerError as error:
-            self.showing.subscribed[name] = error_line(error)
+            told[name] = error_line(error)
         self.dirty()

@@ -23,9 +23,9 @@ from agents.faces.console.marks import (
 from agents.faces.console.world import World
 from agents.views import PeerView
 
-LABEL = 18  # columns of a node's box
+LABEL = 21  # columns of a node's box
 ROWS = 3  # of a node's box
-MAX_ROUND = 10  # nodes on the ellipse; more would lie over one another on 80 by 24
+MAX_ROUND = 8  # nodes on the ellipse; more would lie over one another on 80 by 24
 CELL = 19  # columns of a node in the grid
 _SPOKES = {"lit": ("━", "busy"), "alive": ("·", "dim"), "far": (" ", "dim")}
 

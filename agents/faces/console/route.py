@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from agents.faces.console.marks import Line, Span, line, seconds, step_span, wrapped
+from agents.faces.console.marks import Line, Span, line, seconds, step_span, width_of, wrapped
 from agents.faces.console.world import is_escalation
 from agents.library.events import AskedEvent, Delta, Plan, Retry, Step
 from agents.views import AnswerView, StepView
@@ -142,8 +142,11 @@ def route_lines(turn: Turn, width: int) -> list[Line]:
             spans += [Span(" on ", "dim"), Span(step.node, "head")]
             if step.remote:
                 spans.append(Span(" (remote)", "dim"))
-        spans.append(Span(f"  {_progress(part)}", "dim"))
-        found.append(line(*spans))
+        progress = Span(f"  {_progress(part)}", "dim")
+        if width_of(row := line(*spans, progress)) <= width:
+            found.append(row)
+        else:
+            found += [line(*spans), line(Span(f"      {_progress(part)}", "dim"))]
         if step.question and len(turn.parts) > 1:
             found += [
                 line(Span(f"      {text}", "dim")) for text in wrapped(step.question, width - 6)

@@ -19,7 +19,7 @@ from agents.faces.console.world import World
 from agents.faces.sheets import error_line, names_sheet, plain
 from agents.faces.show import print_json
 from agents.library import Agent, connect
-from mesh.core.errors import ConfigError, GossamerError
+from mesh.core.errors import ConfigError, DeadlineExceeded, GossamerError
 
 LOOK_S = 10.0  # for the agent's first words
 
@@ -36,12 +36,17 @@ def require_terminal(instead: str) -> None:
 async def look(agent: Agent) -> tuple[World, dict[str, Any]]:
     """The mesh as it is now, and everything of it as plain values."""
     world = World()
-    async with asyncio.timeout(LOOK_S):
-        async with aclosing(agent.watch()) as events:  # type: ignore[type-var]
-            async for event in events:
-                world.feed(event)
-                if world.me and world.peers:
-                    break
+    try:
+        async with asyncio.timeout(LOOK_S):
+            async with aclosing(agent.watch()) as events:  # type: ignore[type-var]
+                async for event in events:
+                    world.feed(event)
+                    if world.me and world.peers:
+                        break
+    except TimeoutError:
+        raise DeadlineExceeded(
+            f"the agent said nothing of the mesh for {LOOK_S:g} s", hint="look at its log"
+        ) from None
     world.names = await agent.names()
     traces = await agent.traces()
     budget: dict[str, Any] = {}

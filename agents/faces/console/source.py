@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
-from agents.library.events import AskedEvent
+from agents.library.events import AskedEvent, DataEvent
 from agents.views import NameView
-from capabilities.messages import Sample
 
 
 class Source(Protocol):
@@ -21,8 +20,8 @@ class Source(Protocol):
     ) -> AsyncIterator[AskedEvent]:
         """A question."""
 
-    def subscribe(self, name: str, *, timeout_s: float = 3600.0) -> AsyncIterator[Sample]:
-        """The messages of a data name."""
+    def follow(self, name: str, *, timeout_s: float = 3600.0) -> AsyncIterator[DataEvent]:
+        """Everything of a data name."""
 
     async def names(self) -> list[NameView]:
         """The names of the mesh."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -49,6 +50,10 @@ class World:
 
     def feed(self, event: dict[str, Any]) -> None:
         """Take one event; a kind that is not known, or makes no sense, is passed over."""
+        with suppress(TypeError, ValueError, AttributeError):  # of a newer agent, say
+            self._take(event)
+
+    def _take(self, event: dict[str, Any]) -> None:
         at = event.get("at")
         if isinstance(at, int | float) and event.get("type") != "request":
             self.now = max(self.now, float(at))
