@@ -33,7 +33,7 @@ from agents.orchestrator.orchestrator import Orchestrator
 from agents.orchestrator.plan import Plan, Step
 from agents.parts import Limits, Parts
 from agents.views import AnswerView
-from benchmarks._report import progress
+from benchmarks import _report
 from capabilities.base import Capability
 from capabilities.slm.capability import SlmCapability
 from capabilities.slm.host import ModelHost
@@ -84,7 +84,7 @@ def paced(name: str) -> Capability:
 
 async def serve(plan: dict[str, Any]) -> None:
     """One node, until standard input ends."""
-    agents.agent.make_capabilities = lambda config, name: [paced(name)]  # type: ignore[assignment]
+    agents.agent.make_capabilities = lambda config, name: [paced(name)]  # type: ignore
     raw = {"node": {"state": plan["state"], "seeds": plan["seeds"], "discovery": False}}
     agent = Agent(make_config(raw, base=Path(plan["state"])))
     await agent.start()
@@ -196,12 +196,14 @@ async def run(*, quick: bool, seed: int) -> dict[str, Any]:
             seconds, view = await timed(agent, NODES, seed + number)
             together.append(seconds)
             nodes = len({step.node for step in view.steps})
-            progress(f"computation: four at once {seconds:.2f} s on {nodes} nodes")
+            _report.progress(f"computation: four at once {seconds:.2f} s on {nodes} nodes")
             seconds, view = await timed(agent, 1, seed + number)
             alone.append(seconds)
-            progress(f"computation: one after another {seconds:.2f} s")
+            _report.progress(f"computation: one after another {seconds:.2f} s")
         dead = await one_dead(agent, processes, seed)
-        progress(f"computation: one killed, {dead['answered']} answered in {dead['elapsed_s']} s")
+        _report.progress(
+            f"computation: one killed, {dead['answered']} answered in {dead['elapsed_s']} s"
+        )
     return {
         "wall": round(statistics.median(together) / statistics.median(alone), 3),
         "one_dead": dead,
@@ -211,13 +213,13 @@ async def run(*, quick: bool, seed: int) -> dict[str, Any]:
     }
 
 
-def measure(*, quick: bool, seed: int) -> dict[str, Any]:
+def measure(options: _report.Options) -> dict[str, Any]:
     """`computation` of benchmarks.cooperation."""
-    return asyncio.run(run(quick=quick, seed=seed))
+    return {"computation": asyncio.run(run(quick=options.quick, seed=options.seed))}
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1].startswith("{"):
         asyncio.run(serve(json.loads(sys.argv[1])))
     else:
-        print(json.dumps(measure(quick="--quick" in sys.argv, seed=20_260)))
+        _report.run(__doc__ or "", measure)

@@ -1,7 +1,8 @@
 """Questions about long generated reports and logs: what a strong model reads, what is right.
 
-Thirty texts of more than 10,000 tokens; each holds facts that are asked for one by one and two
-together, and lacks others that look alike. Readers are real agents of one mesh. The comparison
+Thirty texts of more than 10,000 tokens; each holds facts that are asked for one by one, two
+together and in other words, and lacks others that look alike. Their sentences are of the forms that
+the readers' patterns know: what is measured is the protocol, not how well it reads. Readers are real agents of one mesh. The comparison
 gives the same readers every chunk, one by one. No model that ships can read or supervise such a
 text, so the readers are the extractive ones (patterns, no model) and the supervisor is the rules;
 the tokens are those of the prompts that the protocol would send to a model in their place, and of
@@ -14,7 +15,6 @@ import asyncio
 import json
 import os
 import random
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -31,7 +31,7 @@ from agents.cooperation.documents import DocumentOptions, Read
 from agents.cooperation.documents_protocol import Decision, Found
 from agents.cooperation.documents_supervisor import RuleSupervisor
 from agents.orchestrator.options import AskOptions
-from benchmarks._report import progress
+from benchmarks import _report
 from capabilities.messages import Generate
 from mesh.core.identity import Authority
 from mesh.net.statedir import create_identity
@@ -41,7 +41,7 @@ CHARS_PER_TOKEN = 4  # of English, for most vocabularies; the ratio does not dep
 LEAST_TOKENS = 10_000
 READERS = 3
 TIMEOUT_S = 120.0
-SINGLE, DOUBLE, ABSENT = 4, 3, 3  # questions per text
+SINGLE, DOUBLE, ABSENT, REWORDED = 4, 3, 3, 2  # questions per text
 
 _DEVICES = ("pump", "gate", "sensor", "boiler", "lift", "meter", "fan", "lamp")
 _QUANTITIES = (
@@ -52,6 +52,15 @@ _QUANTITIES = (
     ("voltage", "V", 1),
     ("noise", "dB", 0),
 )
+# Asked in words that the text does not use: a reader needs to know what they mean.
+_REWORDED = {
+    "temperature": "How warm is {}?",
+    "pressure": "How hard does the air press on {}?",
+    "humidity": "How damp is it at {}?",
+    "load": "How busy is {}?",
+    "voltage": "At how many volts does {} run?",
+    "noise": "How loud is {}?",
+}
 _PEOPLE = ("Anna", "Tom", "Clara", "Hugo", "Nina", "Victor", "Rosa", "Ivan")
 _PLACES = ("hall 4", "the north gate", "room 12", "the library", "yard 7", "the harbour")
 _CAUSES = ("a leak", "a power cut", "frost", "a worn belt", "a full disk", "a storm")
@@ -156,7 +165,10 @@ def questions(rng: random.Random, facts: Sequence[Fact]) -> list[Asked]:
             )
         )
         asked.append(Asked("double", question, (one.answer, two.answer)))
-    while len(asked) < SINGLE + DOUBLE + ABSENT:
+    for fact in rng.sample([fact for fact in facts if fact.part], REWORDED):
+        question = _REWORDED[fact.key[1]].format(fact.key[0])
+        asked.append(Asked("reworded", question, (fact.answer,)))
+    while len(asked) < SINGLE + DOUBLE + REWORDED + ABSENT:
         device = rng.choice(facts).key[0]  # that is there, asked for what is not
         if rng.random() < 0.4:
             device = f"{rng.choice(_DEVICES)}-{rng.randrange(1, 200)}"
@@ -273,7 +285,7 @@ async def run(*, count: int, seed: int) -> dict[str, Any]:
                 total[asked.kind] += 1
                 right[asked.kind] += is_right(asked, read)
                 plain[asked.kind] += is_right(asked, every)
-                if not is_right(asked, read):
+                if not is_right(asked, read) and asked.kind != "reworded":
                     wrong.append(
                         {
                             "question": asked.question,
@@ -281,7 +293,7 @@ async def run(*, count: int, seed: int) -> dict[str, Any]:
                             "found": [s.text for s in read.answer.steps],
                         }
                     )
-            progress(
+            _report.progress(
                 f"documents: {number + 1} of {count}, {sum(right.values())} of "
                 f"{sum(total.values())} right, chunk by chunk {sum(plain.values())}"
             )
@@ -301,10 +313,11 @@ async def run(*, count: int, seed: int) -> dict[str, Any]:
     }
 
 
-def measure(*, quick: bool, seed: int) -> dict[str, Any]:
+def measure(options: _report.Options) -> dict[str, Any]:
     """`documents` of benchmarks.cooperation."""
-    return asyncio.run(run(count=2 if quick else DOCUMENTS, seed=seed))
+    count = 2 if options.quick else DOCUMENTS
+    return {"documents": asyncio.run(run(count=count, seed=options.seed))}
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(quick="--quick" in sys.argv, seed=20_260)))
+    _report.run(__doc__ or "", measure)

@@ -88,5 +88,5 @@ class Fanout:
                 return JobDone(id=job.id, said=None, error=error.sentence())
             else:
                 return JobDone(id=job.id, said=said)
-        error = DeadlineExceeded("no reader had a free slot")
-        return JobDone(id=job.id, said=None, error=error.sentence())
+        late = DeadlineExceeded("no node had a free slot")
+        return JobDone(id=job.id, said=None, error=late.sentence())
