@@ -213,13 +213,13 @@ async def run(*, quick: bool, seed: int) -> dict[str, Any]:
     }
 
 
-def measure(options: _report.Options) -> dict[str, Any]:
+def measure(*, quick: bool, seed: int) -> dict[str, Any]:
     """`computation` of benchmarks.cooperation."""
-    return {"computation": asyncio.run(run(quick=options.quick, seed=options.seed))}
+    return asyncio.run(run(quick=quick, seed=seed))
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1].startswith("{"):
         asyncio.run(serve(json.loads(sys.argv[1])))
     else:
-        _report.run(__doc__ or "", measure)
+        _report.run(__doc__ or "", lambda o: measure(quick=o.quick, seed=o.seed))

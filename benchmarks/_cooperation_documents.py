@@ -1,12 +1,12 @@
 """Questions about long generated reports and logs: what a strong model reads, what is right.
 
 Thirty texts of more than 10,000 tokens; each holds facts that are asked for one by one, two
-together and in other words, and lacks others that look alike. Their sentences are of the forms that
-the readers' patterns know: what is measured is the protocol, not how well it reads. Readers are real agents of one mesh. The comparison
-gives the same readers every chunk, one by one. No model that ships can read or supervise such a
-text, so the readers are the extractive ones (patterns, no model) and the supervisor is the rules;
-the tokens are those of the prompts that the protocol would send to a model in their place, and of
-answers as long as the rules' own.
+together and in other words, and lacks others that look alike. Readers are real agents of one
+mesh. The comparison gives the same readers every chunk, one by one. No model that ships can read
+or supervise such a text, so the readers are the extractive ones (patterns, no model) and the
+supervisor is the rules; the tokens are those of the prompts that the protocol would send to a
+model in their place, and of answers as long as the rules' own. The sentences are of the forms
+that the patterns know: what is measured is the protocol, not how well they read.
 """
 
 from __future__ import annotations
@@ -313,11 +313,10 @@ async def run(*, count: int, seed: int) -> dict[str, Any]:
     }
 
 
-def measure(options: _report.Options) -> dict[str, Any]:
+def measure(*, quick: bool, seed: int) -> dict[str, Any]:
     """`documents` of benchmarks.cooperation."""
-    count = 2 if options.quick else DOCUMENTS
-    return {"documents": asyncio.run(run(count=count, seed=options.seed))}
+    return asyncio.run(run(count=2 if quick else DOCUMENTS, seed=seed))
 
 
 if __name__ == "__main__":
-    _report.run(__doc__ or "", measure)
+    _report.run(__doc__ or "", lambda o: measure(quick=o.quick, seed=o.seed))
