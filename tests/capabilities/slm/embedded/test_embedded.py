@@ -20,7 +20,7 @@ def test_importing_needs_neither_torch_nor_llama_cpp() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("name", ["arithmetic", "general", "air_quality", "traffic"])
+@pytest.mark.parametrize("name", ["arithmetic", "general", "air_quality", "vitals", "traffic"])
 def test_the_package_carries(name: str) -> None:
     path = embedded_path(name)
     assert path.stat().st_size <= 8_000_000
@@ -78,6 +78,9 @@ def test_the_general_model_knows_what_a_node_is_and_what_it_does_not_know() -> N
         ("air_quality", "PM2.5 8 ug/m3", "Good by the US AQI, from PM2.5."),
         ("air_quality", "PM10 went from 60 to 170", "Unhealthy for sensitive groups by the US AQI"),
         ("air_quality", "What is 48 * 27?", "I only judge air quality."),
+        ("vitals", "heart rate 72, SpO2 98 %", "Low risk: NEWS2 score 0, partial, 2 of 7."),
+        ("vitals", "pulse 135, SpO2 90, temperature 39.5", "High risk: NEWS2 score 8"),
+        ("vitals", "What is 48 * 27?", "I only judge vital signs."),
         ("traffic", "speed 12 km/h, limit 50 km/h", "Level F, jam, by the HCM."),
         ("traffic", "speed 48 km/h, limit 50 km/h, fog", "Level A, free flow, by the HCM."),
         ("traffic", "my pulse is 90", "I only judge traffic."),
