@@ -15,7 +15,7 @@ from agents.telemetry.spans import root_span
 from mesh.core.access import CLOUD, Operation
 from mesh.core.errors import AccessDenied, DeadlineExceeded
 from mesh.core.events import PeerState
-from mesh.core.records import ServedName
+from mesh.core.records import ModelInfo, ServedName
 from mesh.core.wire import CallHeader, Load, Op, Reach
 from mesh.net.node import MeshNode
 
@@ -153,4 +153,10 @@ class NodePort:
             seen_at=mesh.load_seen_at(node),
             tokens_per_s=load.tokens_per_s,
             round_trip_s=0.0 if me else mesh.core.round_trip(node) or 0.0,
+            model=self._model(node, served.model),
         )
+
+    def _model(self, node: bytes, name: str) -> ModelInfo | None:
+        profile = self._node.core.profile(node) if name else None
+        found = (model for model in profile.models if model.name == name) if profile else ()
+        return next(iter(found), None)

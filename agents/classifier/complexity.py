@@ -8,10 +8,9 @@ steps are light.
 from __future__ import annotations
 
 import math
+import operator
 import re
-import zlib
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Protocol
 
 import msgspec
@@ -62,24 +61,108 @@ class FeatureComplexity:
         )
 
 
-# What the head sees. Counts are over the whole text, so they stay few and can be read.
-HASHED = 256  # columns of hashed pairs of words
+# What the head sees: how a text falls into clauses, never what it is about.
 MOST_STEPS = 5
 _PIECES = re.compile(r"[a-z]+|\d+|[^\sa-z\d]")
-_CONNECTORS = ("and", "then", "after", "also", "plus", "next", "finally", "both", "afterwards")
-_ASKING = (
-    "what", "how", "who", "where", "when", "why", "which", "tell", "explain", "give", "show",
-    "find", "is", "are", "add", "subtract", "multiply", "divide", "double", "take",
-)  # fmt: skip
-_MARKS = ",;.?:"
-_BACK = ("result", "that", "it", "answer", "them", "this")
+_STARTS = frozenset(
+    [
+        "what",
+        "whats",
+        "how",
+        "who",
+        "where",
+        "when",
+        "why",
+        "which",
+        "tell",
+        "explain",
+        "give",
+        "show",
+        "find",
+        "are",
+        "were",
+        "does",
+        "did",
+        "can",
+        "could",
+        "will",
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "double",
+        "triple",
+        "halve",
+        "take",
+        "bring",
+        "put",
+        "make",
+        "write",
+        "list",
+        "name",
+        "compute",
+        "calculate",
+        "work",
+        "describe",
+        "summarize",
+        "summarise",
+        "sum",
+        "remove",
+        "read",
+        "check",
+        "look",
+        "compare",
+        "let",
+        "report",
+        "count",
+        "square",
+        "increase",
+        "decrease",
+        "fetch",
+        "get",
+        "draw",
+        "hello",
+    ]
+)
+_JOINS = frozenset(
+    [
+        "and",
+        "then",
+        "also",
+        "plus",
+        "besides",
+        "next",
+        "finally",
+        "afterwards",
+        "moreover",
+        "too",
+        "well",
+        "after",
+        "later",
+        "with",
+        "as",
+    ]
+)
+_POLITE = frozenset(("please", "it", "hello", "hi", "ok", "hey"))
+_BACK = frozenset(("result", "both", "them", "that", "it", "two"))
+_MARKS = frozenset(",;.?:!")
+_BETWEEN = re.compile(
+    r"(?:[,;.?:!]|\b(?:and|then|also|plus|besides|next|finally|afterwards|moreover|as well as"
+    r"|after that|\d+\.)(?!\w))(?:\s|[,;.?:!]|\b(?:and|then|also|plus|besides|next|finally"
+    r"|afterwards|when you have it)\b)*"
+)
+_HEAD = re.compile(
+    r"^(?:please |hello |hi |hey |ok )*(?:i want|do i|is it|is there|is my|my |are |"
+    + "|".join(sorted(_STARTS))
+    + r")\b|\d+ .*\d|how (?:much|many|good|is|were)"
+)
 ROOM = 1.5  # times the expected tokens are asked for: a cut answer is worth nothing
 LEAST_TOKENS, MOST_TOKENS = 32, 1024
 
 
 class HeadWeights(msgspec.Struct, frozen=True):
-    """What ``python -m agents.classifier.training.complexity`` fitted: rows of :func:`counts`
-    and hashed pairs, one per number of steps from 1, and one for the logarithm of the tokens."""
+    """What ``python -m agents.classifier.training.complexity`` fitted: weights of
+    :func:`counts`, one row per number of steps from 1, and one for the logarithm of the tokens."""
 
     steps: list[list[float]]
     steps_bias: list[float]
@@ -88,7 +171,7 @@ class HeadWeights(msgspec.Struct, frozen=True):
     made_by: str = ""
 
     def __post_init__(self) -> None:
-        wide = len(counts("")) + HASHED
+        wide = len(counts(""))
         rows = [*self.steps, self.tokens]
         if any(len(row) != wide for row in rows) or len(self.steps) != len(self.steps_bias):
             raise ValueError(f"the rows of the complexity head are not {wide} wide")
@@ -102,17 +185,17 @@ class HeadComplexity:
 
     def steps_of(self, question: str) -> int:
         """How many steps the question asks for, 1 to MOST_STEPS."""
-        row = sparse(question)
+        row = counts(question)
         scores = [
-            bias + sum(weights[at] * value for at, value in row)
+            bias + sum(map(operator.mul, weights, row))
             for weights, bias in zip(self._weights.steps, self._weights.steps_bias, strict=True)
         ]
         return 1 + scores.index(max(scores))
 
     def tokens_of(self, question: str) -> float:
         """The tokens that the answer is expected to take, its scratchpad included."""
-        row = sparse(question)
-        log = self._weights.tokens_bias + sum(self._weights.tokens[at] * v for at, v in row)
+        row = counts(question)
+        log = self._weights.tokens_bias + sum(map(operator.mul, self._weights.tokens, row))
         return math.exp(min(12.0, max(0.0, log)))
 
     def estimate(self, question: str, *, steps: int = 1) -> Complexity:
@@ -129,30 +212,35 @@ class HeadComplexity:
 
 
 def counts(question: str) -> list[float]:
-    """Connectors, words that ask, marks, numbers and length, each in a place of its own."""
-    pieces = _PIECES.findall(question[: features.MAX_CHARS].lower())
-    words = sum(piece.isalpha() for piece in pieces)
-    named: Sequence[str] = (*_CONNECTORS, *_ASKING, *_MARKS, *_BACK)
-    asking = sum(piece in _ASKING for piece in pieces)
+    """How a text falls into clauses: words that begin one, marks, connectors, numbers, length."""
+    text = question[: features.MAX_CHARS].lower()
+    pieces = _PIECES.findall(text)
+    begun = _begun(pieces)
+    marks = sum(piece in _MARKS for piece in pieces[:-1])
+    joins = sum(piece in _JOINS for piece in pieces)
     numbers = sum(piece.isdigit() for piece in pieces)
-    return [
-        *(min(3.0, float(pieces.count(name))) / 2 for name in named),
-        min(6.0, asking) / 3,
-        min(6.0, numbers) / 3,
-        min(4.0, len(re.findall(r"(?:^|\s)\d\.\s", question))) / 2,
-        math.log1p(words) / 3,
-        features.read(question).calculation,
-    ]
+    digits = sum(len(piece) for piece in pieces if piece.isdigit())
+    parts = [part.strip() for part in _BETWEEN.split(text) if part and len(part.split()) >= 2]
+    heads = sum(bool(_HEAD.search(part)) for part in parts)
+    long = sum(len(part.split()) >= 3 for part in parts)
+    values = [
+        begun, min(begun, 5) ** 2 / 5, sum(piece in _STARTS for piece in pieces), marks, joins,
+        numbers, sum(piece in _BACK for piece in pieces), math.log1p(len(pieces)), begun == 1,
+        begun == 2, begun >= 3, joins == 0, marks == 0, numbers > 2, numbers > 4,
+        pieces.count("and"), pieces.count("then"), marks * joins / 4, min(begun, joins + marks + 1),
+        len(parts), heads, heads == 1, heads == 2, heads == 3, heads >= 4, long,
+        min(digits, 16) / 4, features.read(question).calculation,
+    ]  # fmt: skip
+    # A long text may hold hundreds of marks: past a dozen they say nothing more.
+    return [min(12.0, float(value)) for value in values]
 
 
-def sparse(question: str) -> list[tuple[int, float]]:
-    """:func:`counts` and hashed pairs of words as (place, value)."""
-    first = counts(question)
-    row = {at: value for at, value in enumerate(first) if value}
-    tokens = ["^", *features.read(question).tokens, "$"]
-    share = 2.0 / math.sqrt(len(tokens))
-    for before, after in pairwise(tokens):
-        code = zlib.crc32(f"{before} {after}".encode())
-        at = len(first) + code % HASHED
-        row[at] = row.get(at, 0.0) + (share if code & 0x80000000 else -share)
-    return sorted(row.items())
+def _begun(pieces: Sequence[str]) -> int:
+    """Words that begin a clause where one may begin, at least three pieces apart."""
+    begun, last, previous = 0, -9, ""
+    for at, piece in enumerate(pieces):
+        free = not previous.isalpha() or previous in _JOINS or previous in _POLITE
+        if piece in _STARTS and free and at - last > 2:
+            begun, last = begun + 1, at
+        previous = piece
+    return begun

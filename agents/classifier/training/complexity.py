@@ -27,7 +27,7 @@ from capabilities.slm.training import plans
 
 SEED = 20_261
 COMPOUND, SINGLE, ASKED = 6000, 2000, 300
-ROUNDS, RATE, DECAY, RIDGE = 12, 0.03, 1e-3, 5.0
+ROUNDS, RATE, DECAY, RIDGE = 20, 0.03, 1e-2, 5.0
 _LIST_END = "\nRequest: "  # what capabilities.slm.tasks.plan_request puts before the question
 
 
@@ -58,12 +58,8 @@ def single(rng: random.Random, count: int, *, held_out: bool) -> list[Counted]:
 
 
 def rows_of(texts: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-    """What the head sees, as dense rows."""
-    rows = np.zeros((len(texts), len(complexity.counts("")) + complexity.HASHED), np.float32)
-    for row, text in zip(rows, texts, strict=True):
-        for at, value in complexity.sparse(text):
-            row[at] = value
-    return rows
+    """What the head sees, as rows."""
+    return np.array([complexity.counts(text) for text in texts], dtype=np.float32)
 
 
 def lengths(seed: int, count: int) -> list[tuple[str, int]]:
@@ -79,19 +75,23 @@ def train(seed: int) -> HeadWeights:
     rng = random.Random(seed)
     asked = compound(rng, COMPOUND, held_out=False) + single(rng, SINGLE, held_out=False)
     labels = np.array([one.steps - 1 for one in asked], dtype=np.int64)
-    weights, bias = softmax_fit(
-        rows_of([one.text for one in asked]), labels, complexity.MOST_STEPS, rounds=ROUNDS,
+    rows = rows_of([one.text for one in asked])
+    mean, spread = rows.mean(axis=0), rows.std(axis=0) + 1e-6
+    scaled, level = softmax_fit(
+        (rows - mean) / spread, labels, complexity.MOST_STEPS, rounds=ROUNDS,
         rate=RATE, decay=DECAY, seed=seed,
     )  # fmt: skip
+    weights = scaled / spread[:, None]
+    bias = level - mean @ weights
     measured = lengths(seed, ASKED)
     target = np.array([math.log(max(1, tokens)) for _, tokens in measured])
     own = rows_of([text for text, _ in measured]).astype(np.float64)
-    tokens, level = ridge_fit(own, target, decay=RIDGE)
+    tokens, base = ridge_fit(own, target, decay=RIDGE)
     return HeadWeights(
         steps=[[round(float(v), 4) for v in row] for row in weights.T],
         steps_bias=[round(float(v), 4) for v in bias],
         tokens=[round(float(v), 4) for v in tokens],
-        tokens_bias=round(level, 4),
+        tokens_bias=round(base, 4),
         made_by=f"agents.classifier.training.complexity, seed {seed}",
     )
 
