@@ -69,4 +69,4 @@ class Graded:
 
     def _forget(self, model: str) -> None:
         for kept in (self._rows, self._right, self._count):
-            kept.pop(model, None)  # type: ignore[attr-defined]
+            kept.pop(model, None)
