@@ -284,7 +284,7 @@ class KnowledgeSection(_Section):
     reuse: Annotated[float, Field(ge=0.3, le=0.995)] = 0.8
     """Cosine of two questions from which one answer serves both, if their facts are the same.
     Higher asks the mesh more often. It rises with each answer reported wrong."""
-    context: Annotated[float, Field(ge=0, le=1)] = 0.6
+    context: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Cosine from which an earlier answer goes into the own model's prompt as an example."""
     quality: Annotated[float, Field(ge=0, le=1)] = 0.7
     """Keep only answers that are right with at least this probability."""

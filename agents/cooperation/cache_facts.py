@@ -32,7 +32,8 @@ _NEGATIONS = frozenset(
 )  # fmt: skip
 # Two questions with different ones of these ask for different things.
 _OPPOSITES = frozenset(
-    ["above", "below", "best", "bottom", "cold",
+    ["above", "below", "best", "bottom", "cold", "each", "left", "less", "more", "remain",
+     "when", "where", "who", "whom", "whose", "why",
      "coldest", "ended", "ends", "fall", "falling", "fastest",
      "fewer", "fewest", "highest", "hottest", "indoor",
      "indoors", "inside", "largest", "least", "longest", "lowest",
@@ -119,6 +120,10 @@ _REWRITES = tuple(
             rf"{_N} (?:is )?(?:subtracted |taken |away |taken away )?from {_N}(?! to\b)",
             r"\2 minus \1",
         ),
+        (rf"how many times does {_N} (?:fit|go) into {_N}", r"\2 divided \1"),
+        (r"\b(\d+)(?:st|nd|rd|th) (?:part )?of (\d+(?:\.\d+)?)", r"\2 divided \1"),
+        (rf"one of {_N} equal parts of {_N}", r"\2 divided \1"),
+        (r"\b(multiply|multiplied|add|added) (?:up )?together", r"\1"),
         (rf"{_N} less than {_N}", r"\2 minus \1"),
         (rf"{_N} more than {_N}", r"\1 plus \2"),
         (rf"{_N} less {_N}", r"\1 minus \2"),
@@ -183,6 +188,9 @@ def facts_of(text: str) -> Facts:
         after = tokens[place + 1] if place + 1 < len(tokens) else ""
         value = _number(token)
         if value:
+            if value.startswith("-") and (_number(before) or before in _UNIT_WORDS):
+                figures.append(_Figure("operation", "-"))  # "431 -54"
+                value = value[1:]
             figures.append(_Figure("number", value, currency))
             currency = ""
         elif token in _UNIT_WORDS:
@@ -369,3 +377,9 @@ def figures_of(text: str) -> frozenset[str]:
     """The numbers of a text, each in one writing, without their units."""
     found = _TOKEN.findall(_written_one_way(text))
     return frozenset(value for token in found if (value := _number(token)))
+
+
+def about(facts: Facts) -> frozenset[str]:
+    """What a question is about: its words and names without those that only ask."""
+    words = {*facts.words, *map(_stem, facts.names)}
+    return frozenset(word for word in words if len(word) > 1) - _ASKING - _LITTLE

@@ -150,6 +150,10 @@ class KnowledgeStore:
         rows = vectors.astype("<f2")
         new = 0
         with self._change():
+            # What has expired makes way, also for the same entry learnt anew.
+            self._db.execute(
+                "DELETE FROM entry WHERE expires > 0 AND expires <= ?", (self._wall(),)
+            )
             size = sum(entry.bytes() + rows.shape[1] * 2 for entry in entries)
             self._make_room(size)
             for entry, row, key in zip(entries, rows, keys, strict=True):

@@ -90,7 +90,7 @@ def test_what_changes_with_the_time_is_seen_unless_figures_say_it_all() -> None:
 
 
 ASKED = facts_of("What is 48 * 27?")
-LIMITS = Thresholds(upper=0.9, lower=0.7, quality=0.8)
+LIMITS = Thresholds(upper=0.9, pinned=0.0, lower=0.7, quality=0.8)
 
 
 def known(cosine: float = 0.95, text: str = "48 times 27", **more: object) -> Known:
@@ -116,6 +116,15 @@ def test_below_it_or_with_any_doubt_it_is_not(entry: Known, action: str, why: st
     decision = decide(ASKED, entry, 0.9, LIMITS)
     assert decision.action == action
     assert why in decision.why
+
+
+def test_equal_figures_or_equal_subjects_need_less_of_a_cosine() -> None:
+    limits = Thresholds(upper=0.9, pinned=0.2, lower=0.5, quality=0.8)
+    assert decide(ASKED, known(0.72), 0.9, limits).action == REUSE
+    asked = facts_of("what is gossip")
+    same, other = known(0.72, "explain gossip to me"), known(0.72, "how does gossip spread records")
+    assert decide(asked, same, 0.9, limits).action == REUSE
+    assert decide(asked, other, 0.9, limits).action == CONTEXT
 
 
 def test_a_false_hit_raises_the_threshold_and_fifty_confirmed_ones_lower_it() -> None:
