@@ -133,7 +133,7 @@ def _box(canvas: Canvas, world: World, peer: PeerView, x: int, y: int) -> None:
     name = clean(peer.name) + (" (me)" if peer.me else "")
     canvas.put(left, top, sign, tone)
     canvas.put(left + 2, top, padded(name, LABEL - 2), "head")
-    what = peer.models[0] if peer.models else (peer.names[0] if peer.names else word)
+    what = next(iter([*peer.models, *peer.names, peer.device]), "")
     canvas.put(left + 2, top + 1, padded(clean(what), LABEL - 2), "dim")
     canvas.put(left + 2, top + 2, padded(_load(world, peer, word), LABEL - 2), tone)
 
@@ -142,7 +142,7 @@ def _load(world: World, peer: PeerView, word: str) -> str:
     if peer.state != "alive":
         return word
     if not peer.slots:
-        return "in use" if world.lit(peer.name) else word
+        return clean(peer.note) or ("in use" if world.lit(peer.name) else word)
     full = bar(peer.inflight / peer.slots, 4)
     queue = f"+{peer.queued}" if peer.queued else ""
     return f"{full} {peer.inflight}/{peer.slots}{queue} {number(peer.tokens_per_s)}/s"
