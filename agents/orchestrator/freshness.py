@@ -38,15 +38,15 @@ def worth_asking(order: Sequence[Offer], policy: Policy, context: Context) -> li
     return [offer.node for offer in old if not offer.me]
 
 
-def refreshed(offers: Sequence[Offer], loads: Mapping[bytes, Load], now: float) -> list[Offer]:
-    """The offers with what their nodes have just said."""
+def refreshed(offers: Sequence[Offer], loads: Mapping[bytes, Load], at: float) -> list[Offer]:
+    """The offers with what their nodes said when they were asked, at ``at``."""
     return [
         msgspec.structs.replace(
             offer,
             load=(fresh.inflight + fresh.queued) / max(1, fresh.slots),
             slots=fresh.slots,
             tokens_per_s=fresh.tokens_per_s,
-            seen_at=now,
+            seen_at=at,
         )
         if (fresh := loads.get(offer.node))
         else offer
@@ -68,12 +68,14 @@ async def confirm(
     asked = worth_asking(allotted.order, parts.policy, context)
     if not asked:
         return allotted, ""
+    # Own calls that left while the answers came may not be in them: they count on top.
+    asked_at = port.now()
     loads = await port.fresh_loads(asked, WAIT_S)
     heard = f"asked {len(asked)} for their load, {len(loads)} answered"
     if not loads:
         return allotted, f"{heard}: the order stays"
     before = allotted.order[0].node_name
-    allotted = allocate(name, refreshed(offers, loads, port.now()), need, parts, context)
+    allotted = allocate(name, refreshed(offers, loads, asked_at), need, parts, context)
     after = allotted.order[0].node_name
     change = f"{after} before {before} now" if after != before else "the first stays the first"
     return allotted, f"{heard}: {change}"

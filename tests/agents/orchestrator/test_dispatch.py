@@ -104,7 +104,7 @@ def test_calls_under_way_are_given_back_however_they_end() -> None:
 
 def test_who_says_nothing_within_the_patience_is_left_for_another() -> None:
     class Silent(FakeMesh):
-        async def call(self, offer: Offer, *rest: object, **more: object):  # type: ignore[no-untyped-def, override]
+        async def call(self, offer: Offer, *rest: object, **more: object):  # type: ignore[no-untyped-def]
             if offer.node_name == "b":
                 await asyncio.sleep(3600)
             async for message in super().call(offer, *rest, **more):  # type: ignore[arg-type]

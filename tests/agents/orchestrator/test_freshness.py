@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from agents.classifier.matching import Need
 from agents.configure import build
 from agents.orchestrator.freshness import WAIT_S, confirm, refreshed, worth_asking
+from agents.orchestrator.orchestrator import Orchestrator
 from agents.port import Offer
 from agents.scheduling.policies import Context, LoadAware, Policy, Random, Weighted
 from mesh.core.records import ServedName
@@ -106,3 +108,18 @@ def test_silence_leaves_the_order_as_it_was() -> None:
     assert order == ["a", "b"]
     assert line == "asked 2 for their load, 0 answered: the order stays"
     assert 0 < WAIT_S < 1
+
+
+def test_two_steps_that_ask_at_once_do_not_choose_the_same_node() -> None:
+    class Asked(FakeMesh):
+        async def fresh_loads(self, nodes: Sequence[bytes], timeout_s: float) -> dict[bytes, Load]:
+            await asyncio.sleep(0.01)  # both steps are asking now
+            self.time += 0.001
+            return {node: Load(1, 0, 2) for node in nodes}
+
+    nodes = [FakeNode(name, {NAME: says("yes")}, load=0.6) for name in "ab"]
+    for node in nodes:
+        node.serves["knowledge.gpt/arithmetic"] = says("= 1")
+    asking = Orchestrator(Asked(*nodes), rng=random.Random(1))
+    found = asyncio.run(asking.answer("What is 48*27 and what is 12+30?"))
+    assert set(found.nodes) == {"a", "b"}
