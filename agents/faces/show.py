@@ -54,8 +54,9 @@ async def ask_and_show(
     objective: str = "latency",
 ) -> int:
     """Ask, show the answer as it comes and its route; 0 for an answer, 1 for none."""
-    args = {"question": question, "timeout_s": timeout_s, "reach": reach, "policy": policy}
-    args["objective"] = objective
+    args = {"question": question, "timeout_s": timeout_s, "reach": reach}
+    args |= {"policy": policy} if policy else {}
+    args |= {"objective": objective} if objective != "latency" else {}
     if as_json:
         found = await client.fetch("ask", args, silence_s=timeout_s + GRACE_S)
         print_json(found)
