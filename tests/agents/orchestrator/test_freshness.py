@@ -115,7 +115,8 @@ def test_two_steps_that_ask_at_once_do_not_choose_the_same_node() -> None:
         async def fresh_loads(self, nodes: Sequence[bytes], timeout_s: float) -> dict[bytes, Load]:
             await asyncio.sleep(0.01)  # both steps are asking now
             self.time += 0.001
-            return {node: Load(1, 0, 2) for node in nodes}
+            # "a" is ahead, until one more call is there.
+            return {n: Load(1, 0, 4) if n.startswith(b"a") else Load(3, 0, 8) for n in nodes}
 
     nodes = [FakeNode(name, {NAME: says("yes")}, load=0.6) for name in "ab"]
     for node in nodes:
