@@ -30,7 +30,11 @@ from mesh.core.errors import ConfigError
 T = TypeVar("T")
 
 CLASSIFIERS: Registry[RelevanceClassifier] = Registry(
-    "classifier", {"ngram": "agents.classifier.shipped:ngram_classifier"}
+    "classifier",
+    {
+        "ngram": "agents.classifier.shipped:ngram_classifier",
+        "embedding": "agents.classifier.shipped:embedding_classifier",
+    },
 )
 COMPLEXITIES: Registry[ComplexityClassifier] = Registry(
     "complexity",

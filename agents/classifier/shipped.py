@@ -11,7 +11,7 @@ import msgspec
 from agents.classifier.complexity import HeadComplexity, HeadWeights
 from agents.classifier.doubt import Curve
 from agents.classifier.gap import EvidenceGap
-from agents.classifier.relevance import NgramClassifier, Weights
+from agents.classifier.relevance import NgramClassifier, RelevanceClassifier, Weights
 from mesh.core.errors import ConfigError
 
 WEIGHTS_FILE = "relevance.json"
@@ -33,6 +33,14 @@ def load_weights() -> Weights:
 def ngram_classifier() -> NgramClassifier:
     """The classifier with the weights that are shipped."""
     return NgramClassifier(load_weights())
+
+
+def embedding_classifier() -> RelevanceClassifier:
+    """The same beside the embedder that is shipped; it costs some 40 MB of memory."""
+    from agents.classifier.embedding import EmbeddingClassifier
+    from capabilities.embedding.static import shipped
+
+    return EmbeddingClassifier(ngram_classifier(), shipped())
 
 
 @lru_cache(maxsize=1)
