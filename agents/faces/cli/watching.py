@@ -11,6 +11,7 @@ from agents.faces.cli.common import AsJson, State, fetch, guarded
 from agents.faces.show import print_json
 
 TRACES = 20
+BEAT_S = 10.0  # between two lines that say how the mesh is
 
 
 def register(app: typer.Typer) -> None:
@@ -114,3 +115,37 @@ def _one(state: Path | None, trace_id: str, *, as_json: bool) -> None:
     from agents.faces.console.record import trace_lines
 
     show_lines(lambda width: trace_lines(found, width))
+
+
+def watch_status(state: Path | None, *, as_json: bool) -> None:
+    """What happens at the agent and in its mesh, line by line, until Ctrl-C."""
+    import asyncio
+    import sys
+    from contextlib import aclosing
+
+    import msgspec
+
+    from agents.faces.console.marks import text_of
+    from agents.faces.console.showing import Showing
+    from agents.faces.console.world import World
+    from agents.library import connect
+
+    async def run() -> None:
+        world = World()
+        greeted, told = False, 0.0
+        async with await connect(state) as agent, aclosing(agent.watch()) as events:  # type: ignore[type-var]
+            async for event in events:
+                if as_json:
+                    sys.stdout.write(msgspec.json.encode(event).decode() + "\n")
+                    sys.stdout.flush()
+                    continue
+                before = world.events[0] if world.events else None
+                world.feed(event)
+                if world.me and world.peers and (not greeted or world.now - told >= BEAT_S):
+                    greeted, told = True, world.now
+                    sys.stdout.write(text_of(Showing(world).head(0)) + "\n")
+                if world.events and world.events[0] is not before:
+                    sys.stdout.write("  " + text_of(world.events[0][1]) + "\n")
+                sys.stdout.flush()
+
+    asyncio.run(run())

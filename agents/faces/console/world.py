@@ -1,4 +1,4 @@
-"""What is known of the mesh, from the events of the feed (``Agent.watch``); law 1 holds here."""
+"""What is known of the mesh, from the events of the feed (``Agent.watch``); it reads no clock."""
 
 from __future__ import annotations
 

@@ -158,3 +158,26 @@ def test_on_a_terminal_it_draws_and_gives_the_screen_back(state: Path, verb: str
             process.kill()
             process.wait()
         os.close(master)
+
+
+def test_status_tells_what_happens_while_it_watches(state: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agents.faces.cli", "status", "--watch", "--state", str(state)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert "2 alive" in process.stdout.readline()
+        gossamer(state, "ask", QUESTION)
+        lines = []
+        while not lines or "answered by" not in lines[-1]:
+            lines.append(process.stdout.readline())
+            assert lines[-1]
+        assert f"  ? {QUESTION}\n" in lines
+        process.send_signal(2)
+        assert process.wait(PATIENCE_S) == 130
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()

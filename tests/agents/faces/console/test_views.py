@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -305,3 +308,12 @@ def test_wrapped_text_fits_and_loses_no_word(text: str, width: int) -> None:
     assert all(cell_len(line) <= width for line in lines)
     kept = "".join("".join(lines).split())
     assert kept == "".join(marks.printable(text, lines=True).split())
+
+
+def test_the_views_need_no_textual_so_that_top_and_scripts_stay_light() -> None:
+    script = (
+        "import sys; import agents.faces.console.top, agents.faces.console.run,"
+        " agents.faces.cli.watching; print([m for m in sys.modules if m.startswith('textual')])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)  # noqa: PLW1510
+    assert found.stdout.strip() == "[]", found.stderr
