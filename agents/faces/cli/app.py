@@ -317,10 +317,25 @@ def call(
     raise typer.Exit(code)
 
 
-@app.command(epilog=_example("gossamer status", "gossamer status --json"))
-def status(state: State = None, as_json: AsJson = False) -> None:
-    """Show the agent itself: its name, mesh, age, and everything that it counts."""
+@app.command(
+    epilog=_example("gossamer status", "gossamer status --json", "gossamer status --watch")
+)
+def status(
+    watch: Annotated[bool, typer.Option("--watch", help="Go on and tell what happens.")] = False,
+    state: State = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the agent itself: its name, mesh, age, and everything that it counts.
+
+    With --watch it goes on with a line for each thing that happens: nodes that join, are suspect,
+    die; requests and their ends. With --json that is one event of the feed a line.
+    """
     with guarded(as_json):
+        if watch:
+            from agents.faces.cli.watching import watch_status
+
+            watch_status(state, as_json=as_json)
+            return
         found: dict[str, Any] = fetch(state, "status")
         if as_json:
             print_json(found)
