@@ -52,7 +52,7 @@ async def ask_document(client: ControlClient, asked: DocumentQuestion, *, as_jso
             async for item in stream:
                 if isinstance(item, Result):
                     found = dict(item.value or {})
-                elif item.get("type") == "reading":
+                elif item.get("type") == "reading" and _worth_saying(item):
                     say(
                         f"round {item['round']}, {item['done']} of {item['jobs']} pieces read, "
                         f"{item['found']} found"
@@ -62,6 +62,12 @@ async def ask_document(client: ControlClient, asked: DocumentQuestion, *, as_jso
     else:
         _show(found)
     return 1 if found["answer"]["degraded"] else 0
+
+
+def _worth_saying(reading: dict[str, Any]) -> bool:
+    """Each tenth of a round, and its end: a pipe gets a line for each."""
+    done, jobs = int(reading["done"]), int(reading["jobs"])
+    return done in {0, jobs} or done % max(1, jobs // 10) == 0
 
 
 def _pieces(path: Path) -> list[str]:
