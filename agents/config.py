@@ -281,7 +281,7 @@ class KnowledgeSection(_Section):
     people ask this node is shown to others where it is not "node"."""
     keep_days: Annotated[float, Field(ge=0, le=3650)] = 30.0
     """How long a learnt answer is believed; 0: until it is pushed out."""
-    reuse: Annotated[float, Field(ge=0.3, le=0.995)] = 0.8
+    reuse: Annotated[float, Field(ge=0.3, le=0.995)] = 0.85
     """Cosine of two questions from which one answer serves both, if their facts are the same.
     Higher asks the mesh more often. It rises with each answer reported wrong."""
     context: Annotated[float, Field(ge=0, le=1)] = 0.5

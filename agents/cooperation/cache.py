@@ -26,15 +26,15 @@ MOST_UPPER = 0.995  # above it, only the same words would hit
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     """Cosines with the question that is remembered, and how good an answer is kept.
 
-    ``upper`` holds where the words alone decide. Where two or more equal figures pin a question
+    ``upper`` holds where the words alone decide. Where two or more equal numbers pin a question
     down, or the words that it is about are the same, it may be ``pinned`` lower. The defaults
-    are measured on the shipped embedder (``benchmarks.cooperation``, ``cache.sweep``): at 0.75
-    and above no wording was taken for another. Higher asks the mesh more often. ``quality`` is
+    are measured on the shipped embedder (``benchmarks.cooperation``, ``cache.sweep``): lower
+    ones take one question of words alone for another. Higher asks the mesh more often. ``quality`` is
     a calibrated probability of being right.
     """
 
-    upper: float = 0.8
-    pinned: float = 0.25
+    upper: float = 0.85
+    pinned: float = 0.3
     lower: float = 0.5
     quality: float = 0.7
 
@@ -104,5 +104,4 @@ def decide(asked: Facts, known: Known, upper: float, thresholds: Thresholds) -> 
 
 def _pinned(asked: Facts, known: Facts) -> bool:
     """Whether more than a cosine says that both ask for one thing."""
-    figures = asked.numbers > 0 and len(asked.figures) >= 2
-    return figures or (bool(about(asked)) and about(asked) == about(known))
+    return asked.numbers >= 2 or (bool(about(asked)) and about(asked) == about(known))
