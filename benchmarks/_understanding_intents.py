@@ -10,6 +10,7 @@ from typing import Any
 
 from agents.classifier.intents import IntentClassifier
 from agents.classifier.regression import auroc
+from capabilities.embedding.static import shipped
 
 UNSURE_BELOW = 0.8  # a text less sure is asked again in other words
 RESAMPLES = 2000
@@ -25,7 +26,9 @@ def measure(path: Path | None, seed: int) -> tuple[dict[str, Any], dict[str, Any
     data = json.loads(path.read_text(encoding="utf-8"))
     train, held = data["train"], data["val"]
     began = time.perf_counter()
-    classifier = IntentClassifier.fit([t for t, _ in train], [label for _, label in train])
+    classifier = IntentClassifier.fit(
+        [t for t, _ in train], [label for _, label in train], embedder=shipped()
+    )
     fit_s = time.perf_counter() - began
     began = time.perf_counter()
     own = [classifier.classify(text) for text, _ in held]

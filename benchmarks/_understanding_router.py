@@ -34,7 +34,7 @@ def measure(path: Path | None, seed: int, *, quick: bool) -> dict[str, Any]:
         texts = [one.text for one in held]
         embedder = shipped()
         scored: dict[str, Any] = {
-            "apgr": Router.fit(train).scores(texts),
+            "apgr": Router.fit(train, embedder=embedder).scores(texts),
             "apgr_random": [chance.random() for _ in texts],
             "apgr_similarity": SimilarityWeighted(train, embedder).scores(texts),
             "apgr_neighbours": Neighbours(train, embedder).scores(texts),

@@ -1,6 +1,6 @@
 """An intent classifier of one's own: trained in seconds from labelled sentences, no torch.
 
-    classifier = IntentClassifier.fit(texts, labels)
+    classifier = IntentClassifier.fit(texts, labels, embedder=static.shipped())
     classifier.classify("play something slow")      # probabilities, the unsureness beside them
 
 A sentence is its embedding beside hashed words, word pieces and pairs; a softmax regression
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -58,7 +58,7 @@ class IntentClassifier:
         texts: Sequence[str],
         labels: Sequence[str],
         *,
-        embedder: Embeds | None = None,
+        embedder: Embeds,
         seed: int = 0,
     ) -> IntentClassifier:
         """Train on labelled texts; raises :class:`TooFewExamples` when there is no choice."""
@@ -69,14 +69,13 @@ class IntentClassifier:
             raise TooFewExamples(
                 f"{len(names)} different labels leave nothing to learn", hint="give at least two"
             )
-        chosen = embedder or _shipped()
         place = {name: number for number, name in enumerate(names)}
         numbers = np.array([place[label] for label in labels], dtype=np.int64)
         weights, bias = softmax_fit(
-            rows_of(texts, chosen), numbers, len(names), rounds=max(ROUNDS, 4000 // len(texts)),
+            rows_of(texts, embedder), numbers, len(names), rounds=max(ROUNDS, 4000 // len(texts)),
             rate=RATE, decay=DECAY, seed=seed,
         )  # fmt: skip
-        return cls(names, weights, bias, chosen)
+        return cls(names, weights, bias, embedder)
 
     def probabilities(self, texts: Sequence[str]) -> Rows:
         """Shape (texts, labels); each row adds up to one."""
@@ -129,10 +128,3 @@ def _features(text: str) -> dict[str, float]:
     for before, after in pairwise(["^", *words, "$"]):
         found[f"b {before} {after}"] = WEIGHTS["pair"]
     return found
-
-
-def _shipped() -> Embeds:
-    from capabilities.embedding import static
-
-    make: Callable[[], Embeds] = static.shipped
-    return make()

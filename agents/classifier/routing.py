@@ -104,17 +104,16 @@ class Router:
         self._own: Floats = np.zeros(0)
 
     @classmethod
-    def fit(cls, past: Sequence[Past], *, embedder: Embeds | None = None) -> Router:
+    def fit(cls, past: Sequence[Past], *, embedder: Embeds) -> Router:
         """Learn from graded questions; raises :class:`TooFewExamples` under MIN_EXAMPLES."""
         _check(past)
-        chosen = embedder or _shipped()
         texts = [one.text for one in past]
-        vectors = _vectors(chosen, texts)
+        vectors = _vectors(embedder, texts)
         shapes = np.array([shape(text) for text in texts])
         scale = np.stack([shapes.mean(axis=0), np.maximum(shapes.std(axis=0), 1e-6)])
         gains = np.array([one.strong - one.weak for one in past])
         weights, bias = ridge_fit(_joined(vectors, shapes, scale), gains, decay=DECAY)
-        router = cls(Neighbours(past, chosen), weights, bias, scale, chosen)
+        router = cls(Neighbours(past, embedder), weights, bias, scale, embedder)
         router._own = np.sort(router.scores(texts))
         return router
 
@@ -186,10 +185,3 @@ def _check(past: Sequence[Past]) -> None:
             f"{len(past)} graded questions are too few for a router",
             hint=f"grade at least {MIN_EXAMPLES}",
         )
-
-
-def _shipped() -> Embeds:
-    from capabilities.embedding import static
-
-    made: Embeds = static.shipped()
-    return made

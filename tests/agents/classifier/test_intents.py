@@ -7,6 +7,7 @@ import pytest
 
 from agents.classifier.intents import IntentClassifier
 from agents.classifier.regression import TooFewExamples
+from capabilities.embedding.static import shipped
 
 LAMP = ["turn on the lamp", "switch the light off", "make it brighter", "dim the lights please",
         "lights out in the hall", "is the lamp still on"]  # fmt: skip
@@ -17,7 +18,7 @@ TEXTS, LABELS = [*LAMP, *MUSIC], ["lamp"] * len(LAMP) + ["music"] * len(MUSIC)
 
 @pytest.fixture(scope="module")
 def classifier() -> IntentClassifier:
-    return IntentClassifier.fit(TEXTS, LABELS)
+    return IntentClassifier.fit(TEXTS, LABELS, embedder=shipped())
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,9 @@ def test_what_resembles_nothing_is_less_sure_than_what_was_taught(
 
 
 def test_the_same_examples_and_seed_make_the_same_classifier() -> None:
-    first, second = (IntentClassifier.fit(TEXTS, LABELS, seed=3) for _ in range(2))
+    first, second = (
+        IntentClassifier.fit(TEXTS, LABELS, embedder=shipped(), seed=3) for _ in range(2)
+    )
     assert (first.probabilities(TEXTS) == second.probabilities(TEXTS)).all()
 
 
@@ -84,4 +87,4 @@ def test_a_rewording_model_that_says_nothing_changes_nothing(
 )
 def test_examples_without_a_choice_are_refused(texts: list[str], labels: list[str]) -> None:
     with pytest.raises(TooFewExamples):
-        IntentClassifier.fit(texts, labels)
+        IntentClassifier.fit(texts, labels, embedder=shipped())

@@ -31,13 +31,13 @@ def test_hard_questions_score_above_easy_ones(kind: str) -> None:
     scores = {
         "similarity": lambda: SimilarityWeighted(PAST, shipped()).scores(TEXTS),
         "neighbours": lambda: Neighbours(PAST, shipped()).scores(TEXTS),
-        "router": lambda: Router.fit(PAST).scores(TEXTS),
+        "router": lambda: Router.fit(PAST, embedder=shipped()).scores(TEXTS),
     }[kind]()
     assert min(scores[len(NEW) // 2 :]) > max(scores[: len(NEW) // 2])
 
 
 def test_a_threshold_sends_the_wanted_share() -> None:
-    router = Router.fit(PAST)
+    router = Router.fit(PAST, embedder=shipped())
     threshold = router.threshold(0.5, TEXTS)
     sent = [router.needs_strong(text, threshold) for text in TEXTS]
     assert sum(sent) == len(sent) // 2
@@ -45,17 +45,19 @@ def test_a_threshold_sends_the_wanted_share() -> None:
 
 
 def test_without_texts_the_threshold_is_of_the_questions_it_was_fitted_on() -> None:
-    router = Router.fit(PAST)
+    router = Router.fit(PAST, embedder=shipped())
     assert router.threshold(1.0) <= router.threshold(0.0)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
 def test_a_share_that_is_none_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="share"):
-        Router.fit(PAST).threshold(share)
+        Router.fit(PAST, embedder=shipped()).threshold(share)
 
 
-@pytest.mark.parametrize("fit", [Router.fit, lambda p: SimilarityWeighted(p, shipped())])
+@pytest.mark.parametrize(
+    "fit", [lambda p: Router.fit(p, embedder=shipped()), lambda p: SimilarityWeighted(p, shipped())]
+)
 def test_a_handful_of_questions_is_refused(fit: object) -> None:
     with pytest.raises(TooFewExamples):
         fit(PAST[:5])  # type: ignore[operator]
@@ -76,4 +78,4 @@ def test_no_gap_is_refused() -> None:
 
 
 def test_an_empty_text_has_a_score() -> None:
-    assert Router.fit(PAST).scores([""]).shape == (1,)
+    assert Router.fit(PAST, embedder=shipped()).scores([""]).shape == (1,)
