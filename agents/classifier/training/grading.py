@@ -17,8 +17,8 @@ from capabilities.slm.llama_engine import LlamaEngine
 from mesh.core.errors import ModelError
 
 SLOTS = 16
-SLOT_TOKENS = 256  # the longest scratchpad of these questions ends before
-REPLY_TOKENS = 192
+SLOT_TOKENS = 512  # what the embedded models were trained on
+REPLY_TOKENS = 288  # the longest reply of a specialist, and some
 DRAFT_TEMPERATURE = 0.7  # of the second draft: a sure model says the same again
 
 
