@@ -21,7 +21,7 @@ from typing import Any
 from agents.classifier.catalogue import WELL_KNOWN, KnownName
 from agents.classifier.regression import auroc
 from agents.classifier.relevance import NONE, Relevance, RelevanceClassifier
-from agents.classifier.training import questions, topics
+from agents.classifier.training import gap_questions, questions, topics
 from agents.configure import PartsConfig, build
 from benchmarks import (
     _report,
@@ -204,13 +204,24 @@ def measure(options: _report.Options) -> dict[str, Any]:
         )
     if "gap" in only:
         figures["gap"] = _understanding_gap.measure(
-            options.seed, quick=options.quick, out=options.out, ece=calibration_error
+            options.seed,
+            quick=options.quick,
+            out=options.out,
+            ece=calibration_error,
+            only=options.more.domains,
         )
     return figures
 
 
 def extend(parser: argparse.ArgumentParser) -> None:
     """The data sets, and which parts to measure."""
+    parser.add_argument(
+        "--domains",
+        nargs="+",
+        choices=list(gap_questions.domains()),
+        default=[],
+        help="of doubt; default: all whose model is there",
+    )
     parser.add_argument("--intents", type=Path, help="clinc150_train_val.json")
     parser.add_argument("--routing", type=Path, help="mmlu_weak_strong_train.csv")
     parser.add_argument(
