@@ -17,7 +17,7 @@ import msgspec
 
 from agents.cooperation import documents_protocol as protocol
 from agents.cooperation.computation import Fanout, Job
-from agents.cooperation.documents_chunks import Chunk, Selector, chunked
+from agents.cooperation.documents_chunks import CHUNK_CHARS, Chunk, Selector, chunked
 from agents.cooperation.documents_protocol import Found, NotBelieved
 from agents.cooperation.documents_supervisor import ModelSupervisor, RuleSupervisor, Supervisor
 from agents.orchestrator.asking import Asker, Said
@@ -33,6 +33,7 @@ from mesh.core.errors import ConfigError, GossamerError
 FIRST_CHUNKS = 4  # read for a task in the first round: BM25's best mostly hold it
 WIDER = 4  # times as many chunks in each round after it
 MAX_FOUND_PER_TASK = 8
+LEAST_CHUNK_CHARS = 200  # below it a chunk holds no two sentences
 SUPERVISORS = ("rules", "model", "cloud")
 
 
@@ -65,8 +66,10 @@ class Read(msgspec.Struct, frozen=True, kw_only=True, tag="read"):
 class DocumentOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``worker`` is the name that reads, empty: the extractive reader where it is offered, else
     this node's own. ``supervisor`` is rules, model (the general one) or cloud. ``select`` False
-    reads every chunk in the first round, which is the comparison and no way to work."""
+    reads every chunk in the first round, which is the comparison and no way to work.
+    ``chunk_chars`` must leave a model that reads room in its context."""
 
+    chunk_chars: int = CHUNK_CHARS
     worker: str = ""
     supervisor: str = "rules"
     select: bool = True
@@ -99,7 +102,12 @@ class DocumentReader:
             raise ConfigError("the document is empty")
         if not question.strip():
             raise ConfigError("there is no question", hint="ask something about the document")
-        chunks = await asyncio.to_thread(chunked, document)
+        if not LEAST_CHUNK_CHARS <= choices.chunk_chars <= CHUNK_CHARS:
+            raise ConfigError(
+                f"a chunk has {LEAST_CHUNK_CHARS} to {CHUNK_CHARS} characters, "
+                f"not {choices.chunk_chars}"
+            )
+        chunks = await asyncio.to_thread(chunked, document, choices.chunk_chars)
         begun = self._port.now()
         task = _task(options, begun)
         boss = supervisor or self._supervisor(choices, task, options, begun)

@@ -16,6 +16,7 @@ from agents.orchestrator.split import RulePlanner
 from agents.port import Task
 from capabilities.messages import Generate
 from capabilities.slm.tasks import MAX_READING_TASKS
+from mesh.core.errors import GossamerError
 
 SUPERVISOR_SHARE = 0.25  # of the time that is left, for one word of the supervisor
 
@@ -94,7 +95,7 @@ class ModelSupervisor:
         try:
             said = await self._ask(protocol.tasks_request(about, question, feedback))
             return protocol.read_tasks(said.text)
-        except protocol.GossamerError as error:
+        except GossamerError as error:
             self.fallbacks.append(error.sentence())
             return await self._rules.tasks(about, question, feedback)
 
@@ -112,7 +113,7 @@ class ModelSupervisor:
                 raise protocol.NotBelieved(
                     f"the supervisor's answer has the number {min(made_up)}, which nobody found"
                 )
-        except protocol.GossamerError as error:
+        except GossamerError as error:
             self.fallbacks.append(error.sentence())
             return await self._rules.decide(question, tasks, found, more=more)
         return decision

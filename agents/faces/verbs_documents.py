@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agents.faces.arguments import number_of
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary
 from agents.orchestrator.options import AskOptions
@@ -82,6 +83,7 @@ class DocumentVerbs:
         choices = DocumentOptions(
             worker=str(args.get("worker") or ""),
             supervisor=str(args.get("supervisor") or "rules"),
+            chunk_chars=int(number_of(args, "chunk_chars", 3000, low=200, high=3000)),
         )
         observer = self._agent.observer
         with observer.request("ask_document", question, options.trace.hex()) as watch:

@@ -80,6 +80,13 @@ def test_peers_find_a_fact_and_the_answer_cites_it() -> None:
     assert {node.name for node in mesh.nodes if node.calls} <= {"r0", "r1", "r2"}
 
 
+def test_chunks_may_be_smaller_for_a_model_with_a_small_context() -> None:
+    made, mesh = reader(reads)
+    found, _ = ask(made, "Who saw to pump-9?", chunk_chars=400)
+    assert found.answer.statements[0].text == "Anna"
+    assert max(len(call) for call in mesh.nodes[0].calls) < 500
+
+
 def test_the_work_goes_to_several_peers() -> None:
     made, mesh = reader(reads, reads, reads)
     ask(made, "Who saw to pump-9?", select=False)
@@ -204,6 +211,7 @@ def test_without_a_supervisor_that_can_the_rules_stand_in(general: Script | None
         ("", "who?", {}, "empty"),
         ("a text", " ", {}, "no question"),
         ("a text", "who?", {"supervisor": "king"}, "no supervisor"),
+        ("a text", "who?", {"chunk_chars": 10}, "200 to 3000"),
         ("x\n" * (3 << 20), "who?", {}, "characters"),
     ],
 )
