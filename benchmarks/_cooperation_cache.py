@@ -160,7 +160,6 @@ async def _asked(
             await memory.learn(finding, sure, task)
             kept.append((domain, (pair[0], pair[1], text)))
     hits, wrong, asked = Counter[str](), Counter[str](), Counter[str]()
-    same_task = {text for _, (_, _, text) in kept}
     for domain, (_, second, text) in kept:
         found = await memory.recall(second, f"knowledge.gpt/{domain}", task)
         asked[domain] += 1
@@ -169,12 +168,15 @@ async def _asked(
             hits[domain] += good
             wrong[domain] += not good
     figures = [(domain, first) for domain, (first, _, _) in kept if _NUMBER.search(first)]
+    # A change may lead to another question that is remembered: that one is drawn again.
+    taken = {(domain, *_NUMBER.findall(question)) for domain, question in figures}
     false_hits = 0
     for _ in range(near):
-        domain, question = rng.choice(figures)
-        other = changed(rng, question)
-        if f"answer to: {other}" in same_task:
-            continue
+        while True:
+            domain, question = rng.choice(figures)
+            other = changed(rng, question)
+            if (domain, *_NUMBER.findall(other)) not in taken:
+                break
         found = await memory.recall(other, f"knowledge.gpt/{domain}", task)
         false_hits += found.action == REUSE
     numbered = [domain for domain in asked if domain != "mesh"]
