@@ -70,7 +70,7 @@ def top(
 
         light.run(
             state,
-            light.Options(sort=sort, wanted=wanted, every_s=every, count=count, as_json=as_json),
+            light.Options(sort=sort, wanted=wanted, every_s=every, pictures=count, as_json=as_json),
         )
 
 

@@ -246,7 +246,7 @@ class Console(App[None]):
         else:
             self.exit()
 
-    def action_back(self) -> None:
+    def action_leave(self) -> None:
         """Out of a dialog, the input line, what is open, a filter: whichever is nearest."""
         showing = self.showing
         showing.said = ""

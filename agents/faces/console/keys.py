@@ -38,7 +38,7 @@ BINDINGS: list[BindingType] = [
     Binding("a", "act", show=False),
     Binding("p", "replay", show=False),
     Binding("u", "update", show=False),
-    Binding("escape", "back", show=False, priority=True),
+    Binding("escape", "leave", show=False, priority=True),
     Binding("enter", "open", show=False),
     Binding("up,k", "move(-1)", show=False),
     Binding("down,j", "move(1)", show=False),

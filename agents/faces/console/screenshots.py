@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from textual.app import App
 from textual.pilot import Pilot
@@ -29,7 +30,7 @@ PATIENCE_S = 60.0
 FONT = "font-family: monospace;"
 
 
-def screen_text(app: App[object]) -> str:
+def screen_text(app: App[Any]) -> str:
     """What stands on the screen, line by line."""
     width, height = app.size
     lines = app.screen._compositor.render_strips()
@@ -40,7 +41,9 @@ def screen_text(app: App[object]) -> str:
 def without_links(svg: str) -> str:
     """A picture that loads nothing: the reader's own fixed-width font, no fonts from outside."""
     svg = re.sub(r"@font-face\s*\{[^}]*\}", "", svg)
-    return re.sub(r"font-family:[^;]*;", FONT, svg)
+    svg = re.sub(r"font-family:[^;]*;", FONT, svg)
+    # Some readers trim the spaces at the ends of a piece of text unless they are told not to.
+    return svg.replace("<text ", '<text xml:space="preserve" ')
 
 
 def main() -> None:

@@ -26,12 +26,12 @@ _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"  # the other scr
 
 
 class Options(NamedTuple):
-    """What is shown and how often; ``count`` 0 stands for ever."""
+    """What is shown and how often; ``pictures`` 0 stands for ever."""
 
     sort: str
     wanted: str
     every_s: float
-    count: int
+    pictures: int
     as_json: bool
 
 
@@ -50,7 +50,7 @@ async def _run(state: Path | None, options: Options, sort: int) -> None:
     world = World()
     drawn, at = 0, 0.0
     async with await connect(state) as agent:
-        with _screen(on=sys.stdout.isatty() and not options.as_json and options.count != 1):
+        with _screen(on=sys.stdout.isatty() and not options.as_json and options.pictures != 1):
             async with aclosing(agent.watch(options.every_s)) as events:  # type: ignore[type-var]
                 async for event in events:
                     world.feed(event)
@@ -60,7 +60,7 @@ async def _run(state: Path | None, options: Options, sort: int) -> None:
                     at = now
                     _draw(world, options, sort)
                     drawn += 1
-                    if drawn == options.count:
+                    if drawn == options.pictures:
                         return
 
 
@@ -77,7 +77,7 @@ def _draw(world: World, options: Options, sort: int) -> None:
         body = nodes_body(world, width, options.wanted, sort)
         lines: list[Line] = [Showing(world).head(width), *body.head]
         lines += [row.line for row in body.rows]
-        if options.count == 1:
+        if options.pictures == 1:
             for line_ in lines:
                 out.print(text(line_), soft_wrap=True)
             return
