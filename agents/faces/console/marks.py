@@ -185,11 +185,23 @@ def seconds(value: float) -> str:
     return f"{value / 3600:.0f} h"
 
 
-def columns(sheet: Sheet, width: int, flexible: int = 0) -> tuple[Line, list[Line]]:
+def squeezed(text: str, width: int) -> str:
+    """The text in exactly ``width`` columns; a last word (a model's quantization) is kept when
+    it is cut."""
+    head, _, last = text.rpartition(" ")
+    room = width - cell_len(last) - 1
+    if cell_len(text) <= width or not head or room < 2:
+        return padded(text, width)
+    return f"{padded(head, room)} {last}"
+
+
+def columns(
+    sheet: Sheet, width: int, flexible: int = 0, *, tail: bool = False
+) -> tuple[Line, list[Line]]:
     """A sheet as a heading and lines of at most ``width`` columns.
 
-    The column ``flexible`` is the one that is narrowed first; when even that will not do, the
-    last columns are left out.
+    The column ``flexible`` is the one that is narrowed first, with ``tail`` so that the last
+    word of its cells stays; when even that will not do, the last columns are left out.
     """
     table = [[_cell(cell) for cell in row] for row in sheet.rows]
     sizes = [
@@ -210,7 +222,11 @@ def columns(sheet: Sheet, width: int, flexible: int = 0) -> tuple[Line, list[Lin
         spans: list[Span] = []
         for i, cell in zip(range(count), cells, strict=False):
             gap = "  " if i < count - 1 else ""
-            spans.append(Span(padded(cell.text, sizes[i], right=rights[i]) + gap, cell.tone))
+            if tail and i == flexible:
+                text = squeezed(cell.text, sizes[i])
+            else:
+                text = padded(cell.text, sizes[i], right=rights[i])
+            spans.append(Span(text + gap, cell.tone))
         return tuple(spans)
 
     heading = laid(Cell(header, "head") for header in sheet.headers)

@@ -165,7 +165,7 @@ def nodes_body(
     ]
     right = frozenset(m for m, (_, c, _) in zip(marked, table, strict=True) if c.right)
     flexible = next((k for k, (_, c, _) in enumerate(table) if c.name == "MODELS"), 0)
-    heading, lines = columns(Sheet(tuple(marked), rows, right), width, flexible)
+    heading, lines = columns(Sheet(tuple(marked), rows, right), width, flexible, tail=True)
     return Body(
         [heading],
         [Row(peer.name, text) for peer, text in zip(peers, lines, strict=True)]

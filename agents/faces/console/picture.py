@@ -18,6 +18,7 @@ from agents.faces.console.marks import (
     line,
     number,
     padded,
+    squeezed,
     state_of,
 )
 from agents.faces.console.world import World
@@ -134,7 +135,7 @@ def _box(canvas: Canvas, world: World, peer: PeerView, x: int, y: int) -> None:
     canvas.put(left, top, sign, tone)
     canvas.put(left + 2, top, padded(name, LABEL - 2), "head")
     what = next(iter([*peer.models, *peer.names, peer.device]), "")
-    canvas.put(left + 2, top + 1, padded(clean(what), LABEL - 2), "dim")
+    canvas.put(left + 2, top + 1, squeezed(clean(what), LABEL - 2), "dim")
     canvas.put(left + 2, top + 2, padded(_load(world, peer, word), LABEL - 2), tone)
 
 

@@ -317,3 +317,9 @@ def test_the_views_need_no_textual_so_that_top_and_scripts_stay_light() -> None:
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)  # noqa: PLW1510
     assert found.stdout.strip() == "[]", found.stderr
+
+
+def test_a_models_quantization_is_seen_where_its_name_is_cut() -> None:
+    assert marks.squeezed("gossamer-arithmetic Q8_0", 19) == "gossamer-arit… Q8_0"
+    assert marks.squeezed("general Q8_0", 14) == "general Q8_0  "
+    assert marks.squeezed("a-model-without-one", 8) == "a-model…"
