@@ -141,7 +141,10 @@ class NodePort:
     def _offer(self, node: bytes, served: ServedName) -> Offer:
         mesh = self._node
         me = node == mesh.me.node
-        load = mesh.load(node)
+        load, status, profile = mesh.load(node), mesh.core.status(node), mesh.core.profile(node)
+        models = profile.models if profile is not None else ()
+        # A name's model goes by its file, a profile's by its header: where there is one it is it.
+        mine = models if len(models) == 1 else [m for m in models if m.name == served.model]
         return Offer(
             node=node,
             node_name=mesh.name_of(node),
@@ -153,6 +156,9 @@ class NodePort:
             seen_at=mesh.load_seen_at(node),
             tokens_per_s=load.tokens_per_s,
             round_trip_s=0.0 if me else mesh.core.round_trip(node) or 0.0,
+            prompt_tokens_per_s=max(0.0, mine[0].prompt_tokens_per_s) if mine else 0.0,
+            battery=status.battery if status is not None else -1.0,
+            temperature_c=status.temperature_c if status is not None else 0.0,
             model=self._model(node, served.model),
         )
 

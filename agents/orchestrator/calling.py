@@ -70,13 +70,20 @@ class Calls:
         deadline = allocation.attempt_deadline(
             now, state.deadline, others=others, first_share=self._parts.limits.first_share
         )
+        line = (offer, *([] if offer.served.name == CLOUD else state.line))
+        task = msgspec.structs.replace(
+            run.task,
+            deadline=deadline,
+            why=state.cloud.because,
+            patience_s=run.options.patience_s,
+            lines=len(line),
+        )
         calling = _Calling(
             body=body,
-            task=msgspec.structs.replace(run.task, deadline=deadline, why=state.cloud.because),
+            task=task,
             job=self._dispatch.job(run.options, state.question),
             patience_s=run.options.patience_s,
         )
-        line = (offer, *([] if offer.served.name == CLOUD else state.line))
         unseen = self._dispatch.flights.since(offer.node, offer.seen_at)
         lateness = self._dispatch.tail.lateness(offer, calling.job, unseen)
         if state.spare is None or len(line) > 1 or offer.served.name == CLOUD:

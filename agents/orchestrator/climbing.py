@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from agents.orchestrator.progress import StepState
 from agents.parts import Parts
 from agents.port import MeshPort, Offer, Task
+from agents.scheduling.flights import Flights
+from agents.scheduling.policies import Context
+from agents.scheduling.prediction import Predictor
 from mesh.core.access import CLOUD
 from mesh.core.errors import GossamerError, NoSuchName
 from mesh.core.wire import Reach
@@ -29,13 +32,15 @@ def open_clouds(port: MeshPort, state: StepState, task: Task) -> list[Offer]:
     return [offer for offer in offers if offer.node not in tried]
 
 
-def quickest_s(order: Sequence[Offer], parts: Parts, state: StepState) -> float:
-    """When the quickest of these nodes would be done, by its own rate; 0 when one of them has
-    measured none."""
-    if not order or any(offer.tokens_per_s <= 0 for offer in order):
+def quickest_s(order: Sequence[Offer], predictor: Predictor, context: Context) -> float:
+    """When the quickest of these nodes is predicted to be done, by what was seen of them; 0 when
+    nothing is known of one of them: that is no reason to pay."""
+    if not order or not all(predictor.knows(offer) for offer in order):
         return 0.0
-    tokens = parts.complexity.estimate(state.question).answer_tokens
-    return min(offer.round_trip_s + tokens / offer.tokens_per_s for offer in order)
+    predictor.look(context.flights or Flights(), context.now)
+    return min(
+        predictor.predict(offer, context.job, context.unseen(offer)).completion_s for offer in order
+    )
 
 
 def floor_of(parts: Parts, state: StepState, task: Task) -> float:

@@ -19,7 +19,7 @@ from agents.parts import Parts
 from agents.port import Offer, Task
 from agents.scheduling.flights import Flight, Flights
 from agents.scheduling.policies import Context, Learner, Policy, busy
-from agents.scheduling.prediction import Job, Outcome
+from agents.scheduling.prediction import Job, Outcome, Predictor
 from capabilities.messages import Generate, Message
 from mesh.core.errors import ConfigError, DeadlineExceeded, Rejected
 
@@ -35,6 +35,7 @@ class Dispatcher:
 
     def __init__(self, parts: Parts, rng: random.Random, make: Make | None = None) -> None:
         self.flights = Flights()
+        self.predictor = Predictor()  # for deadlines, whatever the policy goes by
         self.tail = Tail(parts.limits.hedge_share)
         self._parts = parts
         self._rng = rng
@@ -150,6 +151,7 @@ class Dispatcher:
 
     def _tell(self, outcome: Outcome) -> None:
         self.tail.observe(outcome)
+        self.predictor.observe(outcome)
         for parts in (self._parts, *self._named.values()):
             if isinstance(parts.policy, Learner):
                 parts.policy.observe(outcome)

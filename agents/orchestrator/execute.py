@@ -32,6 +32,7 @@ from agents.orchestrator.remembering import Remembering, memory_of
 from agents.orchestrator.verify import Assembly
 from agents.parts import Parts
 from agents.port import MeshPort, Offer
+from agents.scheduling.policies import Context
 from capabilities.messages import Generate, encode
 from mesh.core.access import CLOUD
 from mesh.core.errors import Cancelled, GossamerError
@@ -255,7 +256,7 @@ class Executor:
             hopeless = False
         self._note_allocation(state, run, allotted, error)
         clouds = climbing.open_clouds(self._port, state, run.task)
-        taken = self._climb(state, run, allotted.order, clouds, hopeless=hopeless)
+        taken = self._climb(state, run, allotted.order, clouds, context, hopeless=hopeless)
         if taken is None:
             return None, 0
         if taken.rung == CLOUD_RUNG:
@@ -271,6 +272,7 @@ class Executor:
         run: Run,
         order: tuple[Offer, ...],
         clouds: list[Offer],
+        context: Context,
         *,
         hopeless: bool,
     ) -> Rung | None:
@@ -290,7 +292,7 @@ class Executor:
                 last=state.last or state.nobody,
                 hopeless=hopeless,
                 rejections=state.rejections,
-                predicted_s=climbing.quickest_s(order, self._parts, state),
+                predicted_s=climbing.quickest_s(order, self.dispatch.predictor, context),
                 confidence=state.kept.verdict.confidence if state.kept else -1.0,
                 cloud_fit=len(clouds),
                 cloud_why=state.cloud.why_not,

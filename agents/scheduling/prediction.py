@@ -154,6 +154,11 @@ class Predictor:
             if slowest > BEHIND * endpoint.token_s.value:
                 endpoint.token_s.observe(slowest)
 
+    def knows(self, offer: Offer) -> bool:
+        """Whether it says what its rate is, or has been seen to answer."""
+        endpoint = self._endpoints.get((offer.node, offer.served.name))
+        return offer.tokens_per_s > 0 or (endpoint is not None and endpoint.token_s.seen > 0)
+
     def tokens_per_s(self, offer: Offer) -> float:
         """What one stream is believed to get there."""
         return 1 / self._endpoint(offer).token_s.value

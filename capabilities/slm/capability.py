@@ -58,7 +58,10 @@ class SlmCapability(Capability):
     @property
     def models(self) -> Sequence[ModelInfo]:
         """The model, once it has been loaded."""
-        return (self._host.info,) if self._slots else ()
+        if not self._slots:
+            return ()
+        reads = round(self._host.ready.prefill_tokens_per_s, 1)
+        return (msgspec.structs.replace(self._host.info, prompt_tokens_per_s=reads),)
 
     @property
     def host(self) -> ModelHost:

@@ -52,6 +52,7 @@ class ModelInfo(msgspec.Struct, frozen=True, array_like=True):
     modalities: tuple[str, ...] = ("text",)
     embedding_dim: int = 0
     paced: bool = False  # stands for a slower board; its rates are stated, not computed
+    prompt_tokens_per_s: float = 0.0  # as it measured when it was loaded; 0 when unknown
 
 
 class ServedName(msgspec.Struct, frozen=True, array_like=True):
