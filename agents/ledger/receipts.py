@@ -160,15 +160,19 @@ class Ledger:
         try:
             word = _read(signed, Countersign)
         except IdentityError:
-            return self._refuse("malformed")
+            self._refuse("malformed")
+            return None
         entry = self._served.get(word.digest)
         if entry is None:
-            return self._refuse("unasked")  # answered before, or never given
+            self._refuse("unasked")  # answered before, or never given
+            return None
         member = self._member(node)
         if member is None or node != entry.peer or word.asker != node:
-            return self._refuse("not_the_asker")
+            self._refuse("not_the_asker")
+            return None
         if not self._identity.trust.verify(member.key, Purpose.COUNTERSIGN, signed):
-            return self._refuse("forged")
+            self._refuse("forged")
+            return None
         del self._served[word.digest]
         return self._settled(entry, word, signed)
 
@@ -193,18 +197,22 @@ class Ledger:
         try:
             receipt = _read(signed, Receipt)
         except IdentityError:
-            return self._refuse("malformed")
+            self._refuse("malformed")
+            return None
         asked = self._asked.get(receipt.span)
         if asked is None or asked.receipt is not None:
-            return self._refuse("replayed")  # or of a call that was never made
+            self._refuse("replayed")  # or of a call that was never made
+            return None
         told = (receipt.served, receipt.asker, receipt.trace, receipt.name)
         member = self._member(node)
         if member is None or told != (node, self._identity.node, asked.trace, asked.name):
-            return self._refuse("of_another_call")
+            self._refuse("of_another_call")
+            return None
         if node != asked.node or not self._identity.trust.verify(
             member.key, Purpose.RECEIPT, signed
         ):
-            return self._refuse("forged")
+            self._refuse("forged")
+            return None
         asked.receipt = signed
         return self._answer(asked, wall) if asked.over else None
 
