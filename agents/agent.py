@@ -30,6 +30,7 @@ from agents.orchestrator.orchestrator import AskOptions, Orchestrator, make_part
 from agents.rules import make_policy
 from agents.telemetry.observer import Observer
 from capabilities.base import Capability
+from capabilities.sensors.machine import read_machine
 from mesh.core.announcing import Vitals
 from mesh.core.errors import ConfigError, GossamerError
 from mesh.core.identity import show_id
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gossamer.agent")
 
+MACHINE_EVERY_S = 10.0  # how often the machine's own temperature and battery are read
 REPORT_EVERY_S = 0.5  # how often load is looked at; it is sent only when it has changed
 
 
@@ -259,7 +261,11 @@ class Agent:
         )
 
     async def _keep_reporting(self) -> None:
+        machine: dict[str, float] = {}
+        looked_at = float("-inf")
         while True:
+            if time.monotonic() - looked_at >= MACHINE_EVERY_S:
+                machine, looked_at = await asyncio.to_thread(read_machine), time.monotonic()
             load = self.load()
             unwell = [o.note for c in self._ready if not (o := c.occupancy()).healthy]
             vitals = Vitals(
@@ -271,6 +277,8 @@ class Agent:
                 healthy=not unwell and not self.troubles,
                 note="; ".join([*unwell, *self.troubles])[:120],
                 tasks=self.observer.working.told(),
+                temperature_c=machine.get("temperature_c", 0.0),
+                battery=machine.get("battery", -1.0),
             )
             self.node.report(vitals)
             await asyncio.sleep(REPORT_EVERY_S)

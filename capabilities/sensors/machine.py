@@ -24,7 +24,8 @@ MAX_SUBSCRIBERS = 32  # a subscription costs a timer and a reading; a crowd is r
 
 
 def read_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> dict[str, float]:
-    """One reading: load per core, memory in MB, temperature in degrees Celsius where known.
+    """One reading: load per core, memory in MB, temperature in degrees Celsius and battery, 0 to
+    1, where known.
 
     What the kernel does not tell is left out rather than guessed.
     """
@@ -45,6 +46,9 @@ def read_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> dict[s
             continue
     if hottest:
         values["temperature_c"] = max(hottest)
+    for supply in sys.glob("class/power_supply/BAT*/capacity"):
+        with contextlib.suppress(OSError, ValueError):
+            values["battery"] = min(1.0, max(0.0, int(supply.read_text()) / 100))
     return values
 
 
