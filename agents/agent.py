@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("gossamer.agent")
 
 MACHINE_EVERY_S = 10.0  # how often the machine's own temperature and battery are read
+GENERATES = "generate"  # the kind of a served name that answers in words
 REPORT_EVERY_S = 0.5  # how often load is looked at; it is sent only when it has changed
 
 
@@ -251,8 +252,15 @@ class Agent:
         return dict(self._control.counters) if self._control is not None else {}
 
     def load(self) -> Load:
-        """How full the node is now, over all its models."""
-        occupied = [capability.occupancy() for capability in self._ready if capability.models]
+        """How full the node is now, over all its models that answer in words.
+
+        An embedder's slots are not counted: it is never what a question waits for.
+        """
+        occupied = [
+            capability.occupancy()
+            for capability in self._ready
+            if capability.models and any(served.kind == GENERATES for served in capability.names)
+        ]
         return Load(
             inflight=sum(o.inflight for o in occupied),
             queued=sum(o.queued for o in occupied),

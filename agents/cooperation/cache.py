@@ -29,8 +29,8 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
     ``upper`` holds where the words alone decide. Where two or more equal numbers pin a question
     down, or the words that it is about are the same, it may be ``pinned`` lower. The defaults
     are measured on the shipped embedder (``benchmarks.cooperation``, ``cache.sweep``): lower
-    ones take one question of words alone for another. Higher asks the mesh more often. ``quality`` is
-    a calibrated probability of being right.
+    ones take one question of words alone for another. Higher asks the mesh more often.
+    ``quality`` is a calibrated probability of being right.
     """
 
     upper: float = 0.85

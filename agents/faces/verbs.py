@@ -13,8 +13,8 @@ import msgspec
 from agents.faces.arguments import MAX_TIMEOUT_S, number_of, reach_of, text_of, timeout_of, trace_of
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary, version
-from agents.faces.verbs_documents import DocumentVerbs
 from agents.faces.verbs_data import DataVerbs
+from agents.faces.verbs_documents import DocumentVerbs
 from agents.faces.verbs_generate import MAX_MESSAGES, GenerateVerbs
 from agents.faces.verbs_knowledge import KnowledgeVerbs
 from agents.faces.verbs_security import SecurityVerbs
@@ -91,9 +91,9 @@ class Verbs:
             **node.standing.all_counters(),
             **node.finder.all_counters(),
             **(agent.cloud.counters() if agent.cloud is not None else {}),
-            **(agent.knowledge.all_counters() if agent.knowledge is not None else {}),
             **agent.ledger.counters,
             **(agent.data.all_counters() if agent.data is not None else {}),
+            **(agent.knowledge.all_counters() if agent.knowledge is not None else {}),
         }
         return {
             "node": show_id(node.me.node),

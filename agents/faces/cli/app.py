@@ -26,8 +26,8 @@ from agents.faces.cli.common import (
 )
 from agents.faces.cli.data import register as register_data
 from agents.faces.cli.escalation import register as register_escalation
-from agents.faces.cli.ledger import register as register_ledger
 from agents.faces.cli.knowledge import register as register_knowledge
+from agents.faces.cli.ledger import register as register_ledger
 from agents.faces.cli.meshes import mesh_app
 from agents.faces.cli.models import register as register_models
 from agents.faces.cli.simulate import register as register_simulate
@@ -55,8 +55,8 @@ register_audit(app)
 register_budget(app)
 register_data(app)
 register_escalation(app)
-register_knowledge(app)
 register_ledger(app)
+register_knowledge(app)
 register_simulate(app)
 register_sums(app)
 register_models(app)

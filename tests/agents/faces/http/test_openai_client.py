@@ -344,7 +344,11 @@ def test_a_client_that_goes_away_frees_its_slot(served: Served, client: OpenAI) 
     async def give_up() -> None:
         async with AsyncOpenAI(base_url=f"{served.url}/v1", api_key="x", max_retries=0) as other:
             work = other.chat.completions.create(
-                model="computation.gpt/generate", messages=asked, max_tokens=400, temperature=2.0
+                model="computation.gpt/generate",
+                messages=asked,
+                max_tokens=400,
+                temperature=2.0,
+                logit_bias={"0": -100},  # it never ends by itself
             )
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(work, 0.15)
