@@ -192,12 +192,7 @@ class Follower:
             raise WireError(f"a feed of {begin.count} keys, at most {MAX_KEYS} are followed")
         self.phase, self._begin = Phase.LOADING, begin
         self._loading, self._loading_bytes = [], 0
-        events: list[FollowEvent] = []
-        if self.epoch and begin.why != "first":
-            self.counters["gaps"] += 1
-            self.counters["missed"] += max(0, begin.missed)
-            events.append(Gap(begin.missed, begin.why, self.sequence))
-        return events + (self._loaded() if begin.count == 0 else [])
+        return self._loaded() if begin.count == 0 else []
 
     def _on_update(self, update: Update, size: int, now: float) -> list[FollowEvent]:
         if self.phase is Phase.LOADING:
@@ -236,6 +231,12 @@ class Follower:
         """The whole picture is there: it replaces the old one at once, never half of it."""
         begin = self._begin
         assert begin is not None
+        # Told only now: a stream that breaks before it is whole begins with the same gap again.
+        gap: list[FollowEvent] = []
+        if self.epoch and begin.why != "first":
+            self.counters["gaps"] += 1
+            self.counters["missed"] += max(0, begin.missed)
+            gap = [Gap(begin.missed, begin.why, self.sequence)]
         old, self.state = self.state, {}
         self._sizes, self._bytes = {}, 0
         for update, size in self._loading:
@@ -249,7 +250,7 @@ class Follower:
             if key not in self.state
         ]
         self.counters["updates"] += len(fresh)
-        return [*map(Fresh, fresh), *map(Fresh, gone), Synced(len(self.state), self.sequence)]
+        return [*gap, *map(Fresh, fresh), *map(Fresh, gone), Synced(len(self.state), self.sequence)]
 
     def _on_alive(self, alive: Alive, now: float) -> list[FollowEvent]:
         if self.phase is Phase.LOADING or not self.epoch:

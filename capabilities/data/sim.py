@@ -12,9 +12,9 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from capabilities.data.follower import Broken, FollowConfig, Follower, Gap, Phase
+from capabilities.data.follower import Broken, FollowConfig, Follower, Fresh, Gap, Phase, Synced
 from capabilities.data.log import FeedLimits, FeedLog, Reader, Restored
-from capabilities.data.messages import Subscribe, Value, decode_told
+from capabilities.data.messages import Subscribe, Update, Value, decode_told
 from capabilities.messages import decode, encode
 from mesh.core.clock import Now
 from mesh.core.effects import Send
@@ -46,8 +46,10 @@ class SimSubscriber:
     streams: Streams
     follower: Follower
     begun: bool = False
+    begun_at: int = -1  # the feed's sequence when it knew everything first
     stream: int = -1
     gaps: list[Gap] = field(default_factory=list)
+    heard: list[Update] = field(default_factory=list)
     breaks: int = 0
     paused: bool = False  # reads nothing: its credit runs out
     unread: list[Received] = field(default_factory=list)
@@ -288,6 +290,9 @@ class FeedSim:
         except GossamerError as error:
             events = follower.lost(error.sentence(), self.time)
         subscriber.gaps += [e for e in events if isinstance(e, Gap)]
+        if subscriber.begun_at < 0 and any(isinstance(e, Synced) for e in events):
+            subscriber.begun_at = follower.sequence
+        subscriber.heard += [e.update for e in events if isinstance(e, Fresh)]
         self._broken(subscriber, [e for e in events if isinstance(e, Broken)])
         caller = subscriber.streams.caller
         self._emit(subscriber.index, caller.consumed(event.stream, event.credits))
