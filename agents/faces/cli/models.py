@@ -15,6 +15,7 @@ from agents.faces.cli.common import AsJson, guarded
 from agents.faces.show import print_json
 
 if TYPE_CHECKING:
+    from capabilities.slm.header import Header
     from capabilities.slm.store import Stored
 
 MB = 2**20
@@ -40,6 +41,9 @@ Folder = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add ``model`` to the command line."""
+    from agents.faces.cli import segments
+
+    segments.register(model_app)
     app.add_typer(model_app, name="model")
 
 
@@ -93,6 +97,7 @@ def info(name: Name, models: Folder = None, as_json: AsJson = False) -> None:
             "trained_context": head.scalars.get(f"{head.arch}.context_length", 0),
             "vocabulary": head.vocabulary,
             "tensors": len(head.tensors),
+            "segment": _segment(head),
             "chat_template": bool(template),
             "tools": "tools" in template,
             "memory_mb": round(need.total / MB),
@@ -248,7 +253,18 @@ def _facts(model: Stored) -> dict[str, Any]:
     }
 
 
+def _segment(head: Header) -> str:
+    if "gossamer.segment.first" not in head.scalars:
+        return ""
+    first, last, layers, model = (
+        head.scalars[f"gossamer.segment.{key}"] for key in ("first", "last", "layers", "model")
+    )
+    return f"layers {first}-{last} of {layers} of {model}"
+
+
 def _remark(model: Stored) -> str:
+    if cut := _segment(model.head):
+        return cut
     if model.synthetic:
         return "random weights, for timing only"
     return "shipped" if model.embedded else ""
