@@ -2,26 +2,32 @@
 
 Unlike a question (:mod:`agents.orchestrator`), it is neither planned nor judged: what the caller
 asked for (tools, a schema, log-probabilities, stop strings, a conversation) reaches one node, and
-that node's words are the answer. Another node is tried only while nothing has been said yet, so
-that what was streamed is never taken back.
+that node's words are the answer. Who is asked is decided as for a question: by the same policy,
+fed by the same dispatcher. Another node is tried only while nothing has been said yet, so that
+what was streamed is never taken back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from typing import Any
 
 import msgspec
 
 from agents.classifier.catalogue import WORDLESS_KINDS, KnownName, known_names, remember
+from agents.orchestrator import freshness
 from agents.orchestrator.allocate import route
+from agents.orchestrator.calling import GRACE_S
+from agents.orchestrator.dispatch import Dispatcher, closing
+from agents.orchestrator.line import Line
+from agents.orchestrator.options import AskOptions
 from agents.orchestrator.orchestrator import MAX_NAMES_ON_LOOP
+from agents.orchestrator.verify import Assembly
 from agents.parts import Parts
 from agents.port import MeshPort, Offer, Task
-from agents.scheduling.policies import Context
+from agents.scheduling.policies import busy
+from agents.scheduling.prediction import Job
 from capabilities.messages import Delta, Done, Generate, decode_event, encode
 from mesh.core.errors import (
     CapabilityFailed,
@@ -38,6 +44,8 @@ MESH = "mesh"  # the target that leaves the choice to the agent
 MAX_ATTEMPTS = 4  # nodes asked before the caller is told no; each REJECT costs a round trip
 # What another node may do better than the one that was asked.
 ELSEWHERE = (Rejected, PeerLost, DeadlineExceeded)
+# Who has waited in vain asks nodes that look free, and takes a slot at once or not at all.
+AT_ONCE_S = 0.001
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,13 +71,13 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Generator:
-    """Finds who can answer and streams the answer; one per agent."""
+    """Finds who can answer and streams the answer; one per agent. ``dispatch`` is the one of the
+    agent's questions, so that both see each other's calls and learn from them."""
 
-    def __init__(self, port: MeshPort, parts: Parts, rng: random.Random) -> None:
+    def __init__(self, port: MeshPort, parts: Parts, dispatch: Dispatcher) -> None:
         self._port = port
         self._parts = parts
-        self._rng = rng
-        self._dispatched: Counter[bytes] = Counter()
+        self._dispatch = dispatch
         self._remembered: dict[str, KnownName] = {}
 
     async def choose(self, target: str, request: Generate, task: Task) -> Chosen:
@@ -132,57 +140,103 @@ class Generator:
         )
 
     async def run(
-        self, chosen: Chosen, request: Generate, task: Task
+        self, chosen: Chosen, request: Generate, task: Task, options: AskOptions | None = None
     ) -> AsyncIterator[Offer | Delta | Generated]:
         """The offer that is asked, its deltas, and last what it came to.
 
-        Each further :class:`Offer` says that the one before said no. Raises what the last node
-        asked raised; closing the iterator cancels.
+        Each further :class:`Offer` says that it is the one now: the one before said no, or was
+        not the first of a line to have a slot. ``options`` brings patience, policy and objective.
+        Raises what the last node asked raised; closing the iterator cancels.
         """
+        options = options or AskOptions()
         began = self._port.now()
-        body = encode(request)
-        context = Context(rng=self._rng, dispatched=self._dispatched, objective="latency")
-        order = self._parts.policy.order(chosen.offers, context)[:MAX_ATTEMPTS]
-        tried: list[str] = []
+        job = self._dispatch.job_of(request)
+        tried: dict[bytes, str] = {}
         last: GossamerError | None = None
-        for offer in order:
-            tried.append(offer.node_name)
-            yield offer
-            first_s = -1.0
-            self._dispatched[offer.node] += 1
-            answer = self._port.call(offer, body, task)
+        for _ in range(MAX_ATTEMPTS):
+            waited_s = self._port.now() - began
+            late = 0 < options.patience_s <= waited_s
+            order, line = await self._order(chosen, job, task, options, tried, late=late)
+            if not order:
+                break
+            tried |= {offer.node: offer.node_name for offer in line}
+            patience_s = max(AT_ONCE_S, options.patience_s - waited_s) if options.patience_s else 0
+            mine = msgspec.structs.replace(task, patience_s=patience_s, lines=len(line))
+            # A node that looked free and took the call is at work on it: no word is needed soon.
+            within_s = patience_s if patience_s > AT_ONCE_S else 0.0
+            assembly, asked = Assembly(), Line(self._port, line)
+            yield asked.offer
             try:
-                async for message in answer:
-                    event = decode_event(message)
-                    if first_s < 0:
+                with self._dispatch.calling(asked, job, mine, assembly, self._port.now) as flight:
+                    async with closing(asked.call(encode(request), mine)) as answer:
+                        message = await _first(answer, within_s)
                         first_s = self._port.now() - began
-                    if isinstance(event, Delta):
-                        yield event
-                        continue
-                    yield Generated(
-                        done=event,
-                        name=chosen.name,
-                        node=offer.node_name,
-                        remote=not offer.me,
-                        rule=chosen.rule,
-                        attempts=tuple(tried),
-                        elapsed_s=self._port.now() - began,
-                        first_token_s=first_s,
-                    )
-                    return
-                raise CapabilityFailed("the stream ended before the answer was whole")
+                        if asked.offer is not line[0]:
+                            yield asked.offer
+                        while message is not None:
+                            event = decode_event(message)
+                            assembly.take(event)
+                            if isinstance(event, Done):
+                                break
+                            self._dispatch.heard(flight, event.tokens, self._port.now())
+                            yield event
+                            message = await anext(answer, None)
             except ELSEWHERE as error:
-                if first_s >= 0 or self._port.now() >= task.deadline:
+                if assembly.heard or self._port.now() >= task.deadline:
                     raise
                 last = error
-            finally:
-                self._dispatched[offer.node] -= 1
-                if self._dispatched[offer.node] <= 0:
-                    del self._dispatched[offer.node]
-                close = getattr(answer, "aclose", None)
-                if close is not None:
-                    await close()
+                continue
+            if assembly.done is None:
+                raise CapabilityFailed("the stream ended before the answer was whole")
+            yield Generated(
+                done=assembly.done,
+                name=chosen.name,
+                node=asked.offer.node_name,
+                remote=not asked.offer.me,
+                rule=chosen.rule,
+                attempts=tuple(tried.values()),
+                elapsed_s=self._port.now() - began,
+                first_token_s=first_s,
+            )
+            return
         raise last or NoSuchName(f"nobody offers {chosen.name}")
+
+    async def _order(
+        self,
+        chosen: Chosen,
+        job: Job,
+        task: Task,
+        options: AskOptions,
+        tried: Container[bytes],
+        *,
+        late: bool,
+    ) -> tuple[list[Offer], tuple[Offer, ...]]:
+        """Who may be asked, best first, on fresh figures where the choice is close; and at whom
+        to stand in line: one node, or several where the first is full."""
+        policy = self._dispatch.parts_for(options.policy).policy
+        offers: Sequence[Offer] = [offer for offer in chosen.offers if offer.node not in tried]
+        context = self._dispatch.context(options, job, chosen.name, self._port.now(), task.deadline)
+        if late:
+            offers = [offer for offer in offers if busy(offer, context) < 1.0]
+        order = policy.order(offers, context)
+        if asked := freshness.worth_asking(order, policy, context):
+            at = self._port.now()
+            if loads := await self._port.fresh_loads(asked, freshness.WAIT_S):
+                order = policy.order(freshness.refreshed(offers, loads, at), context)
+        return order, (*order[:1], *self._dispatch.line(order, context))
+
+
+async def _first(answer: AsyncIterator[bytes], within_s: float) -> bytes | None:
+    """The first message, or None where there is none; raises DeadlineExceeded after ``within_s``
+    (0: the call's own deadline ends the wait)."""
+    if not within_s:
+        return await anext(answer, None)
+    try:
+        return await asyncio.wait_for(anext(answer, None), within_s + GRACE_S)
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            f"no word came within {within_s:g} s", hint="give it more patience, or ask later"
+        ) from error
 
 
 def as_answer(found: Generated, trace: str) -> dict[str, Any]:

@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agents.embedding import MAX_TEXT_CHARS, MAX_TEXTS, Embedders
-from agents.faces.arguments import reach_of, text_of, timeout_of, trace_of
+from agents.faces.arguments import (
+    MAX_TIMEOUT_S,
+    number_of,
+    reach_of,
+    text_of,
+    timeout_of,
+    trace_of,
+)
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary
 from agents.generating import Generated, Generator, as_answer
+from agents.orchestrator.options import AskOptions
 from agents.port import Offer, Task
 from agents.telemetry.logs import current_trace
 from agents.trace import TRACE_BYTES
@@ -30,7 +38,7 @@ class GenerateVerbs:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._generator = Generator(agent.port, agent.parts, agent.rng)
+        self._generator = Generator(agent.port, agent.parts, agent.orchestrator.dispatch)
         self._embedders = Embedders(agent)
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -45,13 +53,13 @@ class GenerateVerbs:
         """One request to one model; the request is :class:`~capabilities.messages.Generate`."""
         target, request = text_of(args, "target"), _request(args)
         agent = self._agent
-        task = self._task(args)
+        task, options = self._task(args), _options(args)
         trace = task.trace
         current_trace.set(trace.hex())
         asked = next((m.content for m in reversed(request.messages) if m.role == "user"), "")
         with agent.observer.request("generate", asked, trace.hex()) as watch:
             chosen = await self._generator.choose(target, request, task)
-            stream = self._generator.run(chosen, request, task)
+            stream = self._generator.run(chosen, request, task, options)
             try:
                 async for item in stream:
                     if isinstance(item, Generated):
@@ -116,6 +124,13 @@ def _request(args: dict[str, Any]) -> Generate:
     if not 0 < len(request.messages) <= MAX_MESSAGES:
         raise WireError(f"a conversation has 1 to {MAX_MESSAGES} messages")
     return request
+
+
+def _options(args: dict[str, Any]) -> AskOptions:
+    return AskOptions(
+        policy=str(args.get("policy") or ""),
+        patience_s=number_of(args, "patience_s", 0.0, low=0.0, high=MAX_TIMEOUT_S),
+    )
 
 
 def _event(item: Offer | Delta, name: str, trace: bytes) -> dict[str, Any]:

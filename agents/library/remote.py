@@ -146,12 +146,15 @@ class Agent:
         timeout_s: float = TIMEOUT_S,
         reach: str = "mesh",
         trace: str = "",
+        policy: str = "",
+        patience_s: float = 0.0,
     ) -> AsyncIterator[GenerationEvent]:
         """One model's answer as it is made: who is asked, its text, and last the whole.
 
         ``target`` is a name (``knowledge.gpt/arithmetic``, or ``...@node``), a model, or ``mesh``
         (the agent chooses the name). A text stands for one user message. Nothing is planned or
-        judged, and what has been streamed is never taken back.
+        judged, and what has been streamed is never taken back. ``policy`` takes the place of the
+        configured one; ``patience_s`` is how long it may wait for its first token (0: no limit).
         """
         if isinstance(request, str):
             request = Generate(messages=[Message("user", request)])
@@ -161,6 +164,8 @@ class Agent:
             "timeout_s": timeout_s,
             "reach": reach,
             "trace": trace,
+            "policy": policy,
+            "patience_s": patience_s,
         }
         items = self._doors.request("generate", args, silence_s=timeout_s + GRACE_S)
         async with aclosing(items):  # type: ignore[type-var]

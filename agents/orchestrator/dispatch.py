@@ -62,16 +62,15 @@ class Dispatcher:
 
     def job(self, options: AskOptions, question: str) -> Job:
         """What will be asked, as far as it can be told before a model has read it."""
-        prompt = "\n".join(
-            [options.system, *(message.content for message in options.history), question]
-        )
         expected = options.max_tokens or self._parts.complexity.estimate(question).answer_tokens
-        return Job(
-            prompt_tokens=max(1, len(prompt) // CHARS_PER_TOKEN),
-            answer_tokens=expected,
-            prefix=_blocks(prompt),
-            block_tokens=BLOCK_CHARS // CHARS_PER_TOKEN,
-        )
+        said = [options.system, *(message.content for message in options.history), question]
+        return _job("\n".join(said), expected)
+
+    def job_of(self, request: Generate) -> Job:
+        """The same of a request to a model. Its ``max_tokens`` is a bound that programs set
+        generously: how long answers are is learnt, and the bound only cuts that."""
+        prompt = "\n".join(message.content for message in request.messages)
+        return _job(prompt, min(request.max_tokens, self.predictor.answer_tokens))
 
     def context(self, options: AskOptions, job: Job, name: str, now: float, end: float) -> Context:
         """What a policy may look at for a call of ``name`` that must be over at ``end``."""
@@ -134,6 +133,9 @@ class Dispatcher:
         except Rejected:
             status = "rejected"
             raise
+        except GeneratorExit:
+            status = "cancelled"
+            raise
         except (DeadlineExceeded, TimeoutError):
             status = "impatient" if flight.first_at < 0 else "failed"
             raise
@@ -187,7 +189,17 @@ def _outcome(
         expected_wait_s=0.0 if offer.load < 1.0 else 1.0,
         deadline_s=task.deadline - flight.started,
         prefix=job.prefix if status == "ok" else (),
+        cost=done.paid.cost if done is not None and done.paid is not None else 0.0,
         service_class=offer.served.name,
+    )
+
+
+def _job(prompt: str, answer_tokens: float) -> Job:
+    return Job(
+        prompt_tokens=max(1, len(prompt) // CHARS_PER_TOKEN),
+        answer_tokens=answer_tokens,
+        prefix=_blocks(prompt),
+        block_tokens=BLOCK_CHARS // CHARS_PER_TOKEN,
     )
 
 

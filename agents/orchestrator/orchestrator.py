@@ -24,6 +24,7 @@ from agents.orchestrator.aggregate import (
 )
 from agents.orchestrator.allocate import NAMED_IN_PLAN, Route, route
 from agents.orchestrator.asking import Asker
+from agents.orchestrator.dispatch import Dispatcher
 from agents.orchestrator.events import Answered, AskEvent, Planned
 from agents.orchestrator.execute import Executor
 from agents.orchestrator.modelplan import ModelPlanner, merge_light
@@ -94,6 +95,11 @@ class Orchestrator:
     def use_memory(self, memory: Memory) -> None:
         """Look there before anybody is asked, and keep there what others answered."""
         self._executor.remembering.memory = memory
+
+    @property
+    def dispatch(self) -> Dispatcher:
+        """This agent's calls as its policies see them; whoever else calls shares it."""
+        return self._executor.dispatch
 
     @property
     def counters(self) -> dict[str, int]:

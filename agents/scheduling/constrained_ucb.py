@@ -88,6 +88,8 @@ class ConstrainedUcb:
     def observe(self, outcome: Outcome) -> None:
         """Reward the arm for a call that ended."""
         self.predictor.observe(outcome)
+        if outcome.status == "cancelled":  # who asked thought better of it: no fault of the node
+            return
         key = (outcome.service_class, outcome.node, outcome.name)
         arm = self._arms.setdefault(key, _Arm())
         self._arms.move_to_end(key)

@@ -41,7 +41,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     node: bytes
     name: str
     at: float  # monotonic seconds when it ended
-    status: str = "ok"  # ok, rejected, failed, impatient (left before its first token)
+    # ok, rejected, failed, impatient (left before its first token), cancelled (by who asked)
+    status: str = "ok"
     prompt_tokens: int = 0
     cached_tokens: int = 0
     tokens: int = 0
