@@ -11,7 +11,10 @@ from mesh.net.journal import write_journal
 if TYPE_CHECKING:
     from mesh.net.node import MeshNode
 
-JOURNAL_EVERY_S = 5.0
+JOURNAL_EVERY_S = 5.0  # no more often while changes keep coming: a memory card wears
+# What changes after a quiet time is written this soon: a node that is killed in its first seconds,
+# and comes back at another port, finds the mesh only through what it wrote.
+JOURNAL_SOON_S = 0.5
 
 
 class Disk:
@@ -19,13 +22,35 @@ class Disk:
 
     def __init__(self, node: MeshNode) -> None:
         self._node = node
-        self.dirty = False
+        self._changed = asyncio.Event()
+
+    @property
+    def dirty(self) -> bool:
         """Whether the journal is behind what the node knows."""
+        return self._changed.is_set()
+
+    @dirty.setter
+    def dirty(self, changed: bool) -> None:
+        if changed:
+            self._changed.set()
+        else:
+            self._changed.clear()
 
     async def keep(self) -> None:
-        """Write again and again."""
+        """Write again and again: what changed soon, the clock now and then.
+
+        While changes keep coming the pause doubles, up to ``JOURNAL_EVERY_S``.
+        """
+        pause_s = JOURNAL_SOON_S
         while True:
-            await asyncio.sleep(JOURNAL_EVERY_S)
+            try:
+                async with asyncio.timeout(JOURNAL_EVERY_S):
+                    await self._changed.wait()
+            except TimeoutError:
+                pause_s = JOURNAL_SOON_S
+            else:
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, JOURNAL_EVERY_S)
             await self.write()
 
     async def write(self) -> None:

@@ -23,6 +23,7 @@ from mesh.core.errors import (
 from mesh.core.identity import Authority, new_keys
 from mesh.core.records import ServedName, seal
 from mesh.core.wire import MAX_CONTROL_BYTES, Hello, Lane, Reach, Rumours, encode
+from mesh.net.journal import read_journal
 from mesh.net.node import MeshNode
 from mesh.net.sockets import dialer
 from mesh.net.statedir import StateDir
@@ -282,6 +283,21 @@ def test_a_restarted_node_knows_the_mesh_before_it_hears_it(tmp_path: Path) -> N
             await until(
                 lambda: offline.core.membership.state(host.me.node).name == "ALIVE",
                 "it finds the host again",
+            )
+
+    asyncio.run(scenario())
+
+
+def test_what_a_node_learns_is_on_disk_before_it_can_well_be_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh.net.disk.JOURNAL_EVERY_S", 3600.0)  # only "soon" is left
+
+    async def scenario() -> None:
+        async with fabric(tmp_path) as mesh:
+            _, guest = await pair(mesh, Echo())
+            await until(
+                lambda: len(read_journal(guest.state.journal)) == 1, "the journal names the host"
             )
 
     asyncio.run(scenario())
