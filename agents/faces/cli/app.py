@@ -28,6 +28,7 @@ from agents.faces.cli.data import register as register_data
 from agents.faces.cli.escalation import register as register_escalation
 from agents.faces.cli.knowledge import register as register_knowledge
 from agents.faces.cli.ledger import register as register_ledger
+from agents.faces.cli.mcp import register as register_mcp
 from agents.faces.cli.meshes import mesh_app
 from agents.faces.cli.models import register as register_models
 from agents.faces.cli.simulate import register as register_simulate
@@ -56,6 +57,7 @@ register_budget(app)
 register_data(app)
 register_escalation(app)
 register_ledger(app)
+register_mcp(app)
 register_knowledge(app)
 register_simulate(app)
 register_sums(app)

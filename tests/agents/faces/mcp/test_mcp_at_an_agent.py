@@ -1,0 +1,171 @@
+"""A real agent through the SDK's real client, over standard input and output and over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+mcp = pytest.importorskip("mcp", reason="pip install 'gossamer-mesh[mcp]'")
+
+from tests.e2e.serving import KEY, Served, serving  # noqa: E402
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning"),
+]
+
+COMMAND = [sys.executable, "-c", "from agents.faces.cli import main; main()", "mcp"]
+FEED = "gossamer://data/machine/raw"
+PATIENCE_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("mcp")) as found:
+        yield found
+
+
+@contextmanager
+def over_http(served: Served, key: str = "") -> Iterator[str]:
+    """The URL of a server over HTTP."""
+    process = subprocess.Popen(
+        [*COMMAND, "--http", "--port", "0", "--state", str(served.state)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "GOSSAMER_MCP_KEY": key},
+    )
+    try:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r"http://\S+", line)
+        assert found, line + process.stderr.read()
+        yield found.group()
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_every_tool_and_resource_over_standard_input(served: Served, mode: Any) -> None:
+    told: list[str] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append(message or "")
+
+    async def run() -> None:
+        server = mcp.StdioServerParameters(
+            command=COMMAND[0], args=[*COMMAND[1:], "--state", str(served.state)]
+        )
+        async with mcp.Client(server, mode=mode) as client:
+            asked = {"question": "What is 48 * 27?"}
+            answer = await client.call_tool("ask", asked, progress_callback=hear)
+            assert "1296" in answer.content[0].text
+            assert answer.structured_content["nodes"] == ["desk"]
+            called = await client.call_tool(
+                "call", {"name": "knowledge.gpt/arithmetic", "text": "What is 48 * 27?"}
+            )
+            assert "1296" in called.structured_content["text"]
+            assert called.structured_content["node"] == "desk"
+            found = await client.call_tool("resolve", {"name": "knowledge.gpt/arithmetic"})
+            assert found.structured_content["endpoints"][0]["name"] == "desk"
+            status = await client.call_tool("status", {})
+            assert status.structured_content["ready"]
+            for wait in ("latest", "next"):
+                feed = {"name": "data.gpt/machine/raw", "wait": wait}
+                heard = await client.call_tool("subscribe", feed)
+                assert heard.structured_content["complete"]
+                (update,) = heard.structured_content["updates"]
+                assert update["value"]["values"]["memory_total_mb"] > 0
+            listed = {one.uri for one in (await client.list_resources()).resources}
+            assert {FEED, "gossamer://status", "gossamer://nodes/desk"} <= listed
+            for uri in sorted(listed):
+                (content,) = (await client.read_resource(uri)).contents
+                assert content.mime_type == "application/json"
+            begun = {"name": "path", "value": "mach"}
+            template = mcp.types.ResourceTemplateReference(uri="gossamer://data/{+path}")
+            done = await client.complete(template, begun)
+            assert done.completion.values == ["machine/raw"]
+
+    asyncio.run(run())
+    assert told[0] == "1 step planned"
+    assert any("on desk" in text for text in told)
+
+
+def test_a_watched_resource_is_told_of_over_http(served: Served) -> None:
+    async def run(url: str) -> None:
+        async with (
+            mcp.Client(url) as client,
+            client.listen(resource_subscriptions=[FEED]) as events,
+        ):
+            assert (await asyncio.wait_for(anext(aiter(events)), PATIENCE_S)).uri == FEED
+        told = asyncio.Event()
+
+        async def hear(message: Any) -> None:
+            if getattr(message, "method", "") == "notifications/resources/updated":
+                assert message.params.uri == FEED
+                told.set()
+
+        async with mcp.Client(url, mode="legacy", message_handler=hear) as client:
+            await client.subscribe_resource(FEED)
+            await asyncio.wait_for(told.wait(), PATIENCE_S)
+            await client.unsubscribe_resource(FEED)
+
+    with over_http(served) as url:
+        asyncio.run(run(url))
+
+
+def test_over_http_a_key_a_host_and_an_origin_are_asked_for(served: Served) -> None:
+    with over_http(served, KEY) as url:
+        hello = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        headers = {"accept": "application/json, text/event-stream"}
+        with_key = {**headers, "authorization": f"Bearer {KEY}"}
+        assert httpx.post(url, json=hello, headers=headers).status_code == 401
+        strange = {**with_key, "host": "elsewhere.example"}
+        assert httpx.post(url, json=hello, headers=strange).status_code == 403
+        page = {**with_key, "origin": "https://elsewhere.example"}
+        assert httpx.post(url, json=hello, headers=page).status_code == 403
+
+        async def run() -> None:
+            import httpx2
+            from mcp.client.streamable_http import streamable_http_client
+
+            inner = httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=30)
+            async with inner, mcp.Client(streamable_http_client(url, http_client=inner)) as client:
+                status = await client.call_tool("status", {})
+                assert status.structured_content["node"] == "desk"
+
+        asyncio.run(run())
+
+
+def test_another_address_needs_a_key(served: Served) -> None:
+    done = subprocess.run(
+        [*COMMAND, "--http", "--host", "0.0.0.0", "--state", str(served.state)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 1
+    assert "GOSSAMER_MCP_KEY" in done.stderr
+
+
+def test_a_client_that_closes_its_pipe_ends_the_server(served: Served) -> None:
+    done = subprocess.run(
+        [*COMMAND, "--state", str(served.state)],
+        input="this is no JSON\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
