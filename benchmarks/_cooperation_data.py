@@ -21,7 +21,15 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from agents.library import Agent, Embedding, GossamerError, Missed, Published, connect
+from agents.library import (
+    Agent,
+    Current,
+    Embedding,
+    GossamerError,
+    Missed,
+    Published,
+    connect,
+)
 from benchmarks._report import progress
 from capabilities.data.log import FeedLimits, FeedLog, Restored
 from capabilities.data.sim import FeedSim
@@ -234,6 +242,7 @@ class Follower:
         self.state: dict[str, tuple[int, Any]] = {}
         self.heard: set[tuple[int, int]] = set()
         self.missed = 0
+        self.begun = asyncio.Event()
         self.task = asyncio.create_task(self._follow(agent, name))
 
     async def _follow(self, agent: Agent, name: str) -> None:
@@ -245,6 +254,8 @@ class Follower:
                         self.state.pop(event.key, None)
                     else:
                         self.state[event.key] = (event.version, event.value)
+                elif isinstance(event, Current):
+                    self.begun.set()
                 elif isinstance(event, Missed):
                     self.missed += event.missed if event.missed > 0 else 0
 
@@ -261,6 +272,9 @@ async def restarted(updates: int, seed: int) -> dict[str, Any]:
         for door in doors:
             await _until(lambda door=door: _offered(door, RAW), "the feed is known")  # type: ignore[misc]
         followers = [Follower(door, RAW) for door in doors[:2]]
+        async with asyncio.timeout(UP_S):
+            for early in followers:  # from here on whatever they do not hear is a gap
+                await early.begun.wait()
         receipts = []
         for number in range(updates):
             if number == updates // 2:
@@ -286,13 +300,19 @@ async def restarted(updates: int, seed: int) -> dict[str, Any]:
         await asyncio.gather(*(f.task for f in [*followers, own]), return_exceptions=True)
         for door in (*doors, publisher):
             await door.close()
-        sent = {(r.epoch, r.sequence) for r in receipts}
+        # What was not on its disk when it was killed, the publisher itself knows nothing of.
+        first = min(r.sequence for r in receipts if r.epoch == last.epoch)
+        forgotten = {
+            (r.epoch, r.sequence) for r in receipts if r.epoch != last.epoch and r.sequence >= first
+        }
+        sent = {(r.epoch, r.sequence) for r in receipts} - forgotten
         return {
             "updates": updates,
             "subscribers": len(followers),
             "equal": sum(f.state == own.state for f in followers) if done else 0,
+            "forgotten_by_the_killed": len(forgotten),
             "unheard_by_early": [len(sent - f.heard) for f in followers[:2]],
-            "missed_told_to_early": [f.missed for f in followers[:2]],
+            "told_to_early": [f.missed for f in followers[:2]],
             "seconds_until_equal": round(time.monotonic() - began, 2),
         }
 
