@@ -19,6 +19,7 @@ from agents.cloud.options import ladder_options
 from agents.config import AgentConfig
 from agents.configure import build_redactor
 from agents.cooperation.documents import DocumentReader
+from agents.energy import EnergyMeter
 from agents.faces.control import ControlServer
 from agents.faces.http.child import HttpDoor
 from agents.faces.verbs import Verbs
@@ -278,10 +279,12 @@ class Agent:
             unwell = [o.note for c in self._ready if not (o := c.occupancy()).healthy]
             vitals = Vitals(
                 load=(load.inflight + load.queued) / max(1, load.slots),
+        energy = EnergyMeter(self.config.node.watts)
                 inflight=load.inflight,
                 queued=load.queued,
                 slots=load.slots,
                 tokens_per_s=round(load.tokens_per_s, 1),
+                energy.look(machine.get("power_w", 0.0), self.load())
                 healthy=not unwell and not self.troubles,
                 note="; ".join([*unwell, *self.troubles])[:120],
                 tasks=self.observer.working.told(),
@@ -295,6 +298,7 @@ class Agent:
 
     def ask(self, question: str, options: AskOptions | None = None) -> AsyncIterator[AskEvent]:
         """Answer a question with whatever the mesh offers; streams what happens."""
+                joules_per_token=energy.joules_per_token(load),
         return self.orchestrator.ask(question, options or AskOptions())
 
     def _spawn(self, work: object) -> None:

@@ -48,6 +48,9 @@ class NodeSection(_Section):
     """False behind NAT or on a phone: no address is advertised, and links are held open to the
     other nodes, so that they can call over them."""
 
+    watts: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    """What the machine draws with all its slots at work, where it cannot measure that itself (0:
+    not known). Nodes weigh the energy of a token when they choose among each other."""
 
 class NameSection(_Section):
     """A name that a model answers under, as it is advertised."""

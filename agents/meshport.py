@@ -159,7 +159,10 @@ class NodePort:
             prompt_tokens_per_s=max(0.0, mine[0].prompt_tokens_per_s) if mine else 0.0,
             battery=status.battery if status is not None else -1.0,
             temperature_c=status.temperature_c if status is not None else 0.0,
-            model=self._model(node, served.model),
+            joules_per_token=max(0.0, status.joules_per_token) if status is not None else 0.0,
+            model=model,
+            languages=served.languages,
+            data_age_s=_age_s(served.newest, mesh.now().wall),
         )
 
     def _model(self, node: bytes, name: str) -> ModelInfo | None:

@@ -30,6 +30,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: float = NEVER  # monotonic seconds of this node when the load was reported
     battery: float = -1.0  # 0 to 1, -1 when there is none
     temperature_c: float = 0.0  # 0 when unknown
+    joules_per_token: float = 0.0  # 0 when unknown
     model: ModelInfo | None = None  # behind the name, where the profile says
     languages: tuple[str, ...] = ()  # BCP 47 tags that it answers in; empty when it does not say
     data_age_s: float = -1.0  # of the newest data behind it, -1 when it has none or is silent

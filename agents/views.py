@@ -30,6 +30,7 @@ class PeerView(msgspec.Struct, frozen=True, kw_only=True):
     best_tokens_per_s: float = 0.0  # as measured by the node itself, 0 when it has not
     temperature_c: float = 0.0  # 0 when unknown
     battery: float = -1.0  # 0 to 1, -1 when there is none
+    joules_per_token: float = 0.0  # 0 when unknown
     software: str = ""
 
 

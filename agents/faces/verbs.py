@@ -159,6 +159,7 @@ class Verbs:
                     temperature_c=status.temperature_c if status else 0.0,
                     battery=status.battery if status else -1.0,
                     software=profile.software if profile else "",
+                    joules_per_token=status.joules_per_token if status else 0.0,
                 )
             )
         return sorted(views, key=lambda view: (not view.me, view.name))

@@ -50,6 +50,7 @@ def arrange(
             tuple(order), f"resources: a hard step ({difficulty:.2f}), as the policy orders"
         )
     time_s = context.time_left_s * TIME_SHARE
+    told = all(offer.joules_per_token > 0 for offer in order)
 
     def key(pair: tuple[int, Offer]) -> tuple[bool, bool, bool, float, int]:
         place, offer = pair
@@ -58,12 +59,13 @@ def arrange(
             busy(offer, context) >= 1.0,
             takes_s > time_s,
             0.0 <= offer.battery < LOW_BATTERY,
-            rate(offer),
+            offer.joules_per_token if told else rate(offer),
             place,
         )
 
     kept = [offer for _, offer in sorted(enumerate(order), key=key)]
-    return Arranged(tuple(kept), f"resources: a light step ({difficulty:.2f}), the weakest first")
+    first = "the thriftiest" if told else "the weakest"
+    return Arranged(tuple(kept), f"resources: a light step ({difficulty:.2f}), {first} first")
 
 
 def rate(offer: Offer) -> float:

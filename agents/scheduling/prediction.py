@@ -82,6 +82,7 @@ class _Endpoint:
     claimed: float
     token_s: Estimate
     prompt_s: Estimate
+    calls: int = 0  # that ended, however they did
     prefixes: OrderedDict[int, None] = field(default_factory=OrderedDict)
 
 
@@ -122,7 +123,10 @@ class Predictor:
     def observe(self, outcome: Outcome) -> None:
         """Learn from a call that ended."""
         endpoint = self._endpoints.get((outcome.node, outcome.name))
-        if endpoint is None or outcome.status != "ok":
+        if endpoint is None:
+            return
+        endpoint.calls += 1
+        if outcome.status != "ok":
             return
         self._answers += 1
         weight = max(LENGTH_WEIGHT, 1 / self._answers)
@@ -159,6 +163,11 @@ class Predictor:
         """Whether it says what its rate is, or has been seen to answer."""
         endpoint = self._endpoints.get((offer.node, offer.served.name))
         return offer.tokens_per_s > 0 or (endpoint is not None and endpoint.token_s.seen > 0)
+
+    def tried(self, offer: Offer) -> bool:
+        """Whether a call of it has ended, however it did."""
+        endpoint = self._endpoints.get((offer.node, offer.served.name))
+        return endpoint is not None and endpoint.calls > 0
 
     def tokens_per_s(self, offer: Offer) -> float:
         """What one stream is believed to get there."""

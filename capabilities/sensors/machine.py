@@ -24,8 +24,8 @@ MAX_SUBSCRIBERS = 32  # a subscription costs a timer and a reading; a crowd is r
 
 
 def read_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> dict[str, float]:
-    """One reading: load per core, memory in MB, temperature in degrees Celsius and battery, 0 to
-    1, where known.
+    """One reading: load per core, memory in MB, temperature in degrees Celsius, battery, 0 to 1,
+    and the power that the whole machine draws in watts, where known.
 
     What the kernel does not tell is left out rather than guessed.
     """
@@ -49,7 +49,35 @@ def read_machine(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> dict[s
     for supply in sys.glob("class/power_supply/BAT*/capacity"):
         with contextlib.suppress(OSError, ValueError):
             values["battery"] = min(1.0, max(0.0, int(supply.read_text()) / 100))
+    if (power_w := _power_w(sys)) > 0:
+        values["power_w"] = round(power_w, 2)
     return values
+
+
+def _power_w(sys: Path) -> float:
+    """What the machine draws: a Jetson's monitor on its inlet (or the sum of its rails where it
+    has none there), else a battery that discharges; 0 where nobody tells."""
+    for monitor in sys.glob("class/hwmon/hwmon*"):
+        with contextlib.suppress(OSError, ValueError):
+            if (monitor / "name").read_text().strip() != "ina3221":
+                continue
+            rails = {}
+            for label in monitor.glob("in*_label"):
+                number = label.name[2:].partition("_")[0]
+                volts = int((monitor / f"in{number}_input").read_text()) / 1000
+                amperes = int((monitor / f"curr{number}_input").read_text()) / 1000
+                rails[label.read_text().strip()] = volts * amperes
+            if found := rails.get("VDD_IN", sum(rails.values())):
+                return found
+    for supply in sys.glob("class/power_supply/BAT*"):
+        with contextlib.suppress(OSError, ValueError):
+            if (supply / "status").read_text().strip() != "Discharging":
+                continue
+            if (supply / "power_now").exists():
+                return int((supply / "power_now").read_text()) / 1e6
+            volts = int((supply / "voltage_now").read_text()) / 1e6
+            return volts * int((supply / "current_now").read_text()) / 1e6
+    return 0.0
 
 
 def sentence(node: str, values: dict[str, float]) -> str:

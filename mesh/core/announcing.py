@@ -30,7 +30,7 @@ class AnnounceConfig(msgspec.Struct, frozen=True):
     always does. Smaller follows more closely and gossips more.
 
     ``rate_step``, ``temperature_step_c``, ``battery_step``, ``progress_step``: the same for
-    tokens per second (relative), degrees, battery and task progress (of 1).
+    tokens per second and joules per token (relative), degrees, battery and task progress (of 1).
 
     ``observed_life_s``: how long the load seen on a reply outweighs the gossiped one.
     """
@@ -60,6 +60,7 @@ class Vitals(NamedTuple):
     tasks: tuple[tuple[str, float], ...] = ()
     temperature_c: float = 0.0
     battery: float = -1.0
+    joules_per_token: float = 0.0
 
 
 class StatusGate:
@@ -85,10 +86,12 @@ class StatusGate:
             return True
         crossed = _band(old.load) != _band(new.load)
         rate = abs(new.tokens_per_s - old.tokens_per_s)
+        energy = abs(new.joules_per_token - old.joules_per_token)
         return (
             crossed
             or abs(new.load - old.load) >= config.load_step
             or rate > config.rate_step * max(old.tokens_per_s, 1e-9)
+            or energy > config.rate_step * max(old.joules_per_token, 1e-9)
             or abs(new.temperature_c - old.temperature_c) >= config.temperature_step_c
             or abs(new.battery - old.battery) >= config.battery_step
             or _tasks_moved(dict(old.tasks), dict(new.tasks), config.progress_step)

@@ -163,6 +163,7 @@ Record = Profile | Status
 
 _LIMITS = {Kind.PROFILE: MAX_PROFILE_BYTES, Kind.STATUS: MAX_STATUS_BYTES}
 _TYPES: dict[Kind, type[Profile] | type[Status]] = {Kind.PROFILE: Profile, Kind.STATUS: Status}
+    joules_per_token: float = 0.0  # at work, prompts aside; 0 when unknown
 _head = msgspec.msgpack.Decoder(RecordHead)
 
 

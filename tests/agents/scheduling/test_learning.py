@@ -6,6 +6,7 @@ import math
 import random
 from collections import Counter
 
+import msgspec
 import pytest
 
 from agents.configure import POLICIES
@@ -109,11 +110,53 @@ def test_predictive_puts_what_would_miss_the_deadline_last() -> None:
 
 
 def test_predictive_spares_an_empty_battery_where_the_choice_is_near() -> None:
-    import msgspec
-
     tired = msgspec.structs.replace(offer("tired", tokens_per_s=11), battery=0.05)
     order = Predictive().order([tired, offer("fresh", tokens_per_s=10)], context(1))
     assert order[0].node_name == "fresh"
+
+
+def test_predictive_takes_the_thriftier_of_two_about_as_fast_and_waits_for_no_joule() -> None:
+    part = Predictive()
+    for name in ("thirsty", "thrifty"):
+        part.order([offer(name)], context(1))
+        part.observe(outcome(name, 10.0))
+    thirsty = msgspec.structs.replace(offer("thirsty", tokens_per_s=10), joules_per_token=2.0)
+    thrifty = msgspec.structs.replace(offer("thrifty", tokens_per_s=10), joules_per_token=0.5)
+    assert part.order([thirsty, thrifty], context(1))[0] is thrifty
+    full = msgspec.structs.replace(thrifty, load=1.0)
+    assert part.order([thirsty, full], context(1))[0] is thirsty
+    silent = msgspec.structs.replace(thirsty, joules_per_token=0.0)
+    assert {part.order([silent, thrifty], context(n))[0].node_name for n in range(20)} == {
+        "thirsty",
+        "thrifty",
+    }  # who says nothing is not taken for the worst
+
+
+def test_predictive_tries_a_newcomer_at_once_and_then_goes_by_what_it_did() -> None:
+    part = Predictive()
+    old, new = offer("old", tokens_per_s=20), offer("new", tokens_per_s=12)
+    part.order([old], context(1))
+    part.observe(outcome("old", 20.0))
+    assert part.order([old, new], context(1))[0] is new
+    under_way = Flights()
+    flight = under_way.open(new.node, 0.0)
+    told = msgspec.structs.replace(context(1), flights=under_way)
+    assert part.order([old, new], told)[0] is old  # one request finds out as much as several
+    under_way.close(flight)
+    part.observe(outcome("new", 12.0, status="rejected"))
+    assert part.order([old, new], told)[0] is old
+
+
+@pytest.mark.parametrize("change", [{"load": 1.0}, {"tokens_per_s": 2.0}])
+def test_predictive_tries_nobody_who_is_full_or_slow_by_its_own_word(
+    change: dict[str, float],
+) -> None:
+    part = Predictive()
+    old = offer("old", tokens_per_s=20)
+    new = msgspec.structs.replace(offer("new", tokens_per_s=20), **change)
+    part.order([old], context(1))
+    part.observe(outcome("old", 20.0))
+    assert part.order([old, new], context(1))[0] is old
 
 
 def test_constrained_ucb_takes_no_arm_that_breaks_a_constraint_while_another_keeps_it() -> None:
