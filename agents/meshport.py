@@ -160,9 +160,7 @@ class NodePort:
             battery=status.battery if status is not None else -1.0,
             temperature_c=status.temperature_c if status is not None else 0.0,
             joules_per_token=max(0.0, status.joules_per_token) if status is not None else 0.0,
-            model=model,
-            languages=served.languages,
-            data_age_s=_age_s(served.newest, mesh.now().wall),
+            model=self._model(node, served.model),
         )
 
     def _model(self, node: bytes, name: str) -> ModelInfo | None:
