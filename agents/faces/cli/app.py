@@ -25,6 +25,7 @@ from agents.faces.cli.common import (
     with_agent,
 )
 from agents.faces.cli.data import register as register_data
+from agents.faces.cli.deploy import register as register_deploy
 from agents.faces.cli.escalation import register as register_escalation
 from agents.faces.cli.knowledge import register as register_knowledge
 from agents.faces.cli.ledger import register as register_ledger
@@ -55,6 +56,7 @@ admission.register(app)
 register_audit(app)
 register_budget(app)
 register_data(app)
+register_deploy(app)
 register_escalation(app)
 register_ledger(app)
 register_mcp(app)

@@ -1,0 +1,1 @@
+"""A mesh on many machines from one file: ``gossamer deploy inventory.toml``."""
