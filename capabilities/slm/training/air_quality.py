@@ -23,13 +23,12 @@ from typing import TYPE_CHECKING
 from capabilities.slm.training import air_quality_words as words
 from capabilities.slm.training.bands import BANDS, compare, near_edges, walk
 from capabilities.slm.training.chat import Example
-from capabilities.slm.training.subjects import elsewhere, practise
+from capabilities.slm.training.subjects import elsewhere, phrase, practise
 from capabilities.slm.training.wordings import dress
 from capabilities.standards.air_quality import CATEGORIES, POLLUTANTS, Reading, worst
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Sequence
 
 WIDTH = 4  # digits: every edge and every concentration that is asked fits
 LETTERS = {"pm2_5": "F", "pm10": "C", "o3": "O", "no2": "N", "so2": "S", "co": "K"}
@@ -206,33 +205,29 @@ def _question(rng: random.Random, case: Case, *, held_out: bool) -> tuple[str, C
     for told in case.told:
         name, unit = rng.choice(words.NAMES[told.key]), _unit(rng, told)
         if told.earlier:
-            template = _pick(rng, words.HISTORIES, held_out)
+            template = phrase(rng, words.HISTORIES, held_out)
             earlier = told.earlier if "{w}" in template else told.earlier[:1]
             in_all = rng.random() < 0.4
             first, middle = (f"{v}{unit if in_all else ''}" for v in told.earlier)
             parts.append(template.format(n=name, u=first, w=middle, v=f"{told.text}{unit}"))
             told_now.append(replace(told, earlier=earlier))
         else:
-            template = _pick(rng, words.READINGS, held_out)
+            template = phrase(rng, words.READINGS, held_out)
             parts.append(template.format(n=name, v=f"{told.text}{unit}"))
             told_now.append(told)
     if case.weather != "no":
         parts.insert(
             rng.choice((0, len(parts), len(parts))),
-            _pick(rng, words.WEATHER[case.weather], held_out),
+            phrase(rng, words.WEATHER[case.weather], held_out, 0.15),
         )
     for _ in range(rng.choices((0, 1, 2), weights=(80, 16, 4))[0]):
         beside = rng.choice(words.BESIDE).format(a=rng.randrange(1, 60), b=rng.randrange(100, 1100))
         parts.insert(rng.randrange(len(parts) + 1), beside)
     join = rng.choice(words.JOINS)
     measured = join.join(parts) if len(parts) == 2 else ", ".join(parts)
-    return _pick(rng, words.FRAMES, held_out).format(r=measured), replace(
+    return phrase(rng, words.FRAMES, held_out).format(r=measured), replace(
         case, told=tuple(told_now)
     )
-
-
-def _pick(rng: random.Random, pair: tuple[Sequence[str], Sequence[str]], held_out: bool) -> str:
-    return rng.choice(pair[held_out])
 
 
 def _system(rng: random.Random) -> str:

@@ -242,11 +242,11 @@ def chat_example(rng: random.Random, *, held_out: bool) -> Example:
 
 # The tasks and their share of the training; chat has the rest.
 _TASKS: tuple[tuple[float, Callable[..., Example]], ...] = (
-    (0.17, plans.example),
-    (0.24, reading.extract_example),
-    (0.05, reading.tasks_example),
+    (0.24, plans.example),
+    (0.16, reading.extract_example),
+    (0.04, reading.tasks_example),
     (0.06, texts.reword_example),
-    (0.08, texts.join_example),
+    (0.07, texts.join_example),
 )
 TASKS = ("chat", "plan", "extract", "reading_tasks", "reword", "join")
 

@@ -312,12 +312,17 @@ def _restore(
 
 
 def _begun(path: Path, shape: ModelConfig) -> Llama:
-    """The model of another run's checkpoint in `shape`, which may have more blocks."""
+    """The model of another run's checkpoint in `shape`, which may have more blocks and exits."""
     model = load_checkpoint(path)
-    if replace(model.config, layers=shape.layers, context=shape.context) != shape:
+    alike = replace(model.config, layers=shape.layers, context=shape.context, exits=shape.exits)
+    if alike != shape:
         raise ValueError(f"{path} holds a model of another shape: {model.config}, not {shape}")
     grown = Llama(shape)
-    grown.load_state_dict(deepened(model, shape.layers).state_dict())
+    known = deepened(model, shape.layers).state_dict()
+    if model.config.exits != shape.exits:
+        known = {key: tensor for key, tensor in known.items() if not key.startswith("exits")}
+    # What an exit lacks stays as it begins: as the model's own head.
+    grown.load_state_dict(known, strict=False)
     return grown
 
 

@@ -52,6 +52,18 @@ def rotate(rows: Tensor, table: Tensor) -> Tensor:
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention over `[batch, heads, length, head_width]`, its scores written out.
+
+    On a CPU the backward pass of torch's own kernel takes five times as long in bfloat16 (33 to 7
+    milliseconds for 28 rows of 100 tokens); rows here are short.
+    """
+    length, head_width = q.shape[-2:]
+    scores = (q @ k.mT) * head_width**-0.5
+    ahead = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
+    return scores.masked_fill(ahead, -torch.inf).softmax(-1, dtype=v.dtype) @ v
+
+
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -72,9 +84,12 @@ class Attention(nn.Module):
         q = rotate(split(self.q(rows), config.heads), table)
         k = rotate(split(self.k(rows), config.kv_heads), table)
         v = split(self.v(rows), config.kv_heads)
-        mixed = functional.scaled_dot_product_attention(
-            q, k, v, is_causal=True, enable_gqa=config.kv_heads != config.heads
-        )
+        if rows.is_cuda or config.kv_heads != config.heads:
+            mixed = functional.scaled_dot_product_attention(
+                q, k, v, is_causal=True, enable_gqa=config.kv_heads != config.heads
+            )
+        else:
+            mixed = attend(q, k, v)
         result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
         return result
 

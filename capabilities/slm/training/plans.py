@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from capabilities.slm.tasks import MAX_PLAN_STEPS, PLAN, plan_request
 from capabilities.slm.training import outside
 from capabilities.slm.training.chat import Example
-from capabilities.slm.training.wordings import fill
+from capabilities.slm.training.wordings import fill, loosened
 
 if TYPE_CHECKING:
     import random
@@ -161,6 +161,16 @@ _TOGETHER = (
     "{a}, {b}",
     "{a} as well as {b}",
     "{a}. also {b}",
+    "{a}, further {b}",
+    "{a}. moreover, {b}",
+    "{a}. second, {b}",
+    "{a}. in addition {b}",
+    "{a}. finally {b}",
+    "{a}, with it {b}",
+    "{a}! {b}",
+    "{a} & {b}",
+    "{a}. another thing: {b}",
+    "{a}; one more: {b}",
 )
 _TOGETHER_HELD_OUT = ("{a} plus: {b}", "{a}. besides, {b}")
 _THEN = (
@@ -171,8 +181,15 @@ _THEN = (
     "{a}, after that {b}",
     "{a} and {b}",
     "{a}, next {b}",
+    "{a}. next, {b}",
+    "{a}, and once that is done {b}",
+    "{a}. when that is known, {b}",
+    "{a}; at the end {b}",
+    "{a}, and with that {b}",
+    "{a}. thereupon {b}",
 )
 _THEN_HELD_OUT = ("{a}, and when you have it {b}", "{a}. afterwards {b}")
+_LOOSE_SHARE = 0.25  # of parts with words in them that do not matter, and are copied too
 _DROP_SHARE = 0.08  # of parts whose name the list lacks
 
 
@@ -204,7 +221,10 @@ def _part(rng: random.Random, *, held_out: bool, calculation: bool = False) -> _
         return _topic_part(rng, held_out=held_out)
     name = _NAMES[0] if calculation or rng.random() < 0.25 else rng.choice(_NAMES)
     new = held_out and rng.random() < 0.5
-    asked = _numbered(rng, rng.choice((_HELD_OUT if new else _PARTS)[name]))
+    pattern = rng.choice((_HELD_OUT if new else _PARTS)[name])
+    if not held_out and rng.random() < _LOOSE_SHARE:
+        pattern = loosened(rng, pattern)
+    asked = _numbered(rng, pattern)
     return _Part(asked, asked, name)
 
 

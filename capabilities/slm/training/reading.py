@@ -1,9 +1,15 @@
 """Reading: facts found in reports and logs, or not there; and tasks for readers of long texts.
 
 Texts of 200 to 400 tokens are generated: logs of nodes and sensors line by line, reports of a day
-in sentences. A question asks for one fact. The answer quotes the line or sentence word for word,
-then names the fact; an absent fact, as often as not beside one that looks like it, is said to be
-absent.
+in sentences. A question asks for one fact. The answer quotes the line or sentence word for word
+(from its subject on, where the fact stands behind it), then names the fact; an absent fact, as
+often as not beside one that looks like it, is said to be absent. Half of what is trained on is
+shorter: finding a place again is learned on a few lines first.
+
+The scratchpad says what is looked for, then copies what the text tells of it:
+
+    extract fan-51: who                     the subject, and what of it
+    fan-51 was cleaned (heat) by Ida        the line from its subject on; `none` where none names it
 """
 
 from __future__ import annotations
@@ -31,6 +37,8 @@ EXTRACT_CATEGORY = "extract"
 TASKS_CATEGORY = "reading_tasks"
 _ABSENT_SHARE = 0.25
 _LINES = (9, 17)  # of a text: with their length about 200 to 400 tokens
+_LINES_SHORT = (2, 9)
+_SHORT_SHARE = 0.6  # of the texts that are trained on
 
 
 def _words(text: str) -> list[str]:
@@ -76,11 +84,20 @@ _CAUSES_HELD_OUT = ("a worn belt", "frost", "a wrong setting")
 
 @dataclass(frozen=True)
 class Fact:
-    """One line of a text, and what it answers: (question, held-out question, answer) each."""
+    """One line of a text, and what it answers.
+
+    `key` begins with the subject. Each of `asked` is (question, held-out question, answer, what of
+    the subject is asked for).
+    """
 
     line: str
     key: tuple[str, str]
-    asked: tuple[tuple[str, str, str], ...]
+    asked: tuple[tuple[str, str, str, str], ...]
+
+    @property
+    def tail(self) -> str:
+        """The line from its subject on."""
+        return self.line[self.line.index(self.key[0]) :]
 
 
 def _time(rng: random.Random) -> str:
@@ -113,10 +130,11 @@ def _reading_line(rng: random.Random, style: int, *, held_out: bool) -> Fact:
         f"{at} INFO {device} {what} is {value}",
     )
     asked = (
-        (f"what (is|was) the {what} of {device}", f"which {what} did {device} show", value),
-        (f"how (high|much) (is|was) the {what} (of|at) {device}", f"{device}: {what}?", value),
+        (f"what (is|was) the {what} of {device}", f"which {what} did {device} show", value, what),
+        (f"how (high|much) (is|was) the {what} (of|at) {device}", f"{device}: {what}?", value,
+         what),
         (f"when did {device} (report|measure) (its|the) {what}",
-         f"at what time was the {what} of {device} taken", at),
+         f"at what time was the {what} of {device} taken", at, f"{what} when"),
     )  # fmt: skip
     return Fact(lines[style], (device, what), asked)
 
@@ -136,12 +154,12 @@ def _event_line(rng: random.Random, style: int, *, held_out: bool) -> Fact:
     )
     asked = (
         (f"who (saw to|took care of|dealt with) {device}", f"which person worked on {device}",
-         person),
+         person, "who"),
         (f"(why|because of what) {event.replace('was', 'was ' + device, 1)}",
-         f"what was the cause with {device}", cause),
+         f"what was the cause with {device}", cause, "why"),
         (f"when {event.replace('was', 'was ' + device, 1)}", f"at what time did that happen to "
-         f"{device}", at),
-        (f"where is {device}", f"in which place is {device}", place),
+         f"{device}", at, "when"),
+        (f"where is {device}", f"in which place is {device}", place, "where"),
     )  # fmt: skip
     return Fact(lines[style], (device, "event"), asked)
 
@@ -165,7 +183,7 @@ def _count_line(rng: random.Random, style: int, *, held_out: bool) -> Fact:
     )
     asked = (
         (f"how many {kind} (were there|were {verb}) at {place}",
-         f"what is the number of {kind} at {place}", count),
+         f"what is the number of {kind} at {place}", count, kind),
     )  # fmt: skip
     return Fact(lines[style], (place, kind), asked)
 
@@ -175,7 +193,8 @@ def _text(rng: random.Random, *, held_out: bool) -> tuple[str, list[Fact]]:
     style = rng.randrange(5)
     makers = [_reading_line, _event_line, _count_line]
     weights = rng.choice(((6, 2, 1), (2, 6, 1), (3, 3, 3), (8, 0, 1)))
-    count = rng.randrange(*_LINES)
+    short = not held_out and rng.random() < _SHORT_SHARE
+    count = rng.randrange(*(_LINES_SHORT if short else _LINES))
     facts: list[Fact] = []
     while len(facts) < count:
         fact = rng.choices(makers, weights=weights)[0](rng, style, held_out=held_out)
@@ -193,13 +212,15 @@ def extract_example(rng: random.Random, *, held_out: bool) -> Example:
     as_json = rng.random() < 0.4
     if rng.random() < _ABSENT_SHARE:
         fact, quote, value = _absent(rng, facts, held_out=held_out), None, None
-        question = rng.choice(fact.asked)[held_out and rng.random() < 0.5]
+        known, new, _, what = rng.choice(fact.asked)
+        beside = next((other for other in facts if other.key[0] == fact.key[0]), None)
+        seen = beside.tail if beside else "none"
     else:
         fact = rng.choice(facts)
-        known, new, value = rng.choice(fact.asked)
-        question = new if held_out and rng.random() < 0.5 else known
-        quote = fact.line
-    question = fill(rng, question)
+        known, new, value, what = rng.choice(fact.asked)
+        seen = fact.tail
+        quote = fact.tail if value in fact.tail else fact.line
+    question = fill(rng, new if held_out and rng.random() < 0.5 else known)
     if rng.random() < 0.6:
         question = question[:1].upper() + question[1:]
     if not question.endswith("?"):
@@ -211,7 +232,7 @@ def extract_example(rng: random.Random, *, held_out: bool) -> Example:
     return Example(
         question=extract_request(text, question),
         answer=answer,
-        scratchpad=EXTRACT_CATEGORY,
+        scratchpad=f"{EXTRACT_CATEGORY} {fact.key[0]}: {what}\n{seen}",
         system=EXTRACT_JSON if as_json else EXTRACT,
         category=EXTRACT_CATEGORY,
         new_wording=held_out,
@@ -228,8 +249,10 @@ def _absent(rng: random.Random, facts: list[Fact], *, held_out: bool) -> Fact:
             # The same subject as a fact that is there, or the same attribute of another one.
             subject = rng.choice(facts).key[0]
             old = fact.key[0]
-            asked = tuple((a.replace(old, subject), b.replace(old, subject), c)
-                          for a, b, c in fact.asked)  # fmt: skip
+            asked = tuple(
+                (a.replace(old, subject), b.replace(old, subject), c, d)
+                for a, b, c, d in fact.asked
+            )
             fact = Fact(fact.line, (subject, fact.key[1]), asked)
         if fact.key not in keys:
             return fact

@@ -1,4 +1,4 @@
-"""What the specialists share: questions that are somebody else's, and practising a beginning."""
+"""What the specialists share: loose phrases, strangers' questions, practising a beginning."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from capabilities.slm.training.chat import reply_ids
 from capabilities.slm.training.tokenizer import load_tokenizer
-from capabilities.slm.training.wordings import OTHER_QUESTIONS
+from capabilities.slm.training.wordings import OTHER_QUESTIONS, loosened
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
     from capabilities.slm.training.chat import Example
 
@@ -65,7 +66,24 @@ _OWN = {
     "traffic": ("traffic", "car", "far", "train"),
 }
 _HELD_OUT_EVERY = 5
-OPENING_SHARE, LEAD_SHARE = 0.45, 0.3
+OPENING_SHARE, LEAD_SHARE = 0.5, 0.25
+
+
+def phrase(
+    rng: random.Random,
+    pair: tuple[Sequence[str], Sequence[str]],
+    held_out: bool,
+    loose: float = 0.3,
+) -> str:
+    """A phrase of `pair`, whose second half is held out; `loose` of the trained ones are loosened.
+
+    A loosened phrase is none of those held out.
+    """
+    chosen = rng.choice(pair[held_out])
+    if held_out or rng.random() >= loose:
+        return chosen
+    changed = loosened(rng, chosen)
+    return chosen if changed in pair[1] else changed
 
 
 def elsewhere(rng: random.Random, subject: str, *, held_out: bool) -> str:

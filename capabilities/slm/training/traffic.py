@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from capabilities.slm.training import traffic_words as words
 from capabilities.slm.training.bands import compare, near_edges, walk
 from capabilities.slm.training.chat import Example
-from capabilities.slm.training.subjects import elsewhere, practise
+from capabilities.slm.training.subjects import elsewhere, phrase, practise
 from capabilities.slm.training.wordings import dress
 from capabilities.standards.traffic import STATES, Flow, edges
 
@@ -153,34 +153,34 @@ def _question(rng: random.Random, case: Case, *, held_out: bool, units: bool = T
     if case.earlier is not None:
         earlier = f"{case.earlier}{on_speed if rng.random() < 0.4 else ''}"
         parts = [
-            rng.choice(words.HISTORIES[held_out]).format(u=earlier, v=speed),
-            rng.choice(words.LIMITS[held_out]).format(l=limit),
+            phrase(rng, words.HISTORIES, held_out).format(u=earlier, v=speed),
+            phrase(rng, words.LIMITS, held_out).format(l=limit),
         ]
     elif rng.random() < 0.25:
-        parts = [rng.choice(words.BOTH[held_out]).format(v=speed, l=limit)]
+        parts = [phrase(rng, words.BOTH, held_out).format(v=speed, l=limit)]
     else:
         parts = [
-            rng.choice(words.SPEEDS[held_out]).format(v=speed),
-            rng.choice(words.LIMITS[held_out]).format(l=limit),
+            phrase(rng, words.SPEEDS, held_out).format(v=speed),
+            phrase(rng, words.LIMITS, held_out).format(l=limit),
         ]
         if rng.random() < 0.3:
             parts.reverse()
     extra = []
     if flow.volume is not None:
-        extra.append(rng.choice(words.VOLUMES[held_out]).format(q=flow.volume, c=flow.capacity))
+        extra.append(phrase(rng, words.VOLUMES, held_out).format(q=flow.volume, c=flow.capacity))
     elif rng.random() < 0.12:
         extra.append(rng.choice(words.VOLUME_ALONE).format(q=rng.randint(50, 3000)))
     if case.incident != "no":
-        extra.append(rng.choice(words.INCIDENTS[case.incident][held_out]))
+        extra.append(phrase(rng, words.INCIDENTS[case.incident], held_out, 0.15))
     if case.weather != "no":
-        extra.append(rng.choice(words.WEATHER[case.weather][held_out]))
+        extra.append(phrase(rng, words.WEATHER[case.weather], held_out, 0.15))
     if rng.random() < 0.2:
         beside = [b for b in words.BESIDE if case.incident == "no" or "incident" not in b]
         extra.append(rng.choice(beside).format(a=rng.randrange(2, 24), b=rng.randrange(100, 900)))
     rng.shuffle(extra)
     for text in extra:
         parts.insert(rng.choice((0, len(parts), len(parts))), text)
-    return rng.choice(words.FRAMES[held_out]).format(r=rng.choice((", ", ", ", "; ")).join(parts))
+    return phrase(rng, words.FRAMES, held_out).format(r=rng.choice((", ", ", ", "; ")).join(parts))
 
 
 def _system(rng: random.Random) -> str:

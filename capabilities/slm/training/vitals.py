@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from capabilities.slm.training import vitals_words as words
 from capabilities.slm.training.bands import near_edges, walk
 from capabilities.slm.training.chat import Example
-from capabilities.slm.training.subjects import elsewhere, practise
+from capabilities.slm.training.subjects import elsewhere, phrase, practise
 from capabilities.slm.training.wordings import dress
 from capabilities.standards.vitals import COMPLETE, LEVELS, PARAMETERS, RED, STATES, Score, score
 
@@ -183,10 +183,10 @@ def _question(rng: random.Random, case: Case, *, held_out: bool) -> str:
     parts = []
     for key, told in case.observed.items():
         if isinstance(told, bool):
-            parts.append(rng.choice(words.STATES[key, told][held_out]))
+            parts.append(phrase(rng, words.STATES[key, told], held_out, 0.15))
         else:
-            parts.append(fill(rng.choice(words.READINGS[key][held_out]), told))
-    extra = [fill(rng.choice(words.NOTES[note][held_out])) for note in case.notes]
+            parts.append(fill(phrase(rng, words.READINGS[key], held_out), told))
+    extra = [fill(phrase(rng, words.NOTES[note], held_out, 0.15)) for note in case.notes]
     if rng.random() < 0.2:
         beside = [b for b in words.BESIDE if "active" not in case.notes or "rest" not in b]
         extra.append(fill(rng.choice(beside)))
@@ -195,7 +195,7 @@ def _question(rng: random.Random, case: Case, *, held_out: bool) -> str:
     join = rng.choice((" and ", " with ", "; ")) if len(parts) == 2 and rng.random() < 0.4 else ", "
     if len(parts) > 2 and rng.random() < 0.25:
         parts[-1] = f"and {parts[-1]}"
-    return rng.choice(words.FRAMES[held_out]).format(r=join.join(parts))
+    return phrase(rng, words.FRAMES, held_out).format(r=join.join(parts))
 
 
 def _system(rng: random.Random) -> str:

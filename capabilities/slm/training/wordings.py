@@ -233,6 +233,40 @@ def ramble(rng: random.Random, question: str) -> str:
     return f"{question} {extra}"
 
 
+# What tells an order, a negation or a time, and so changes something.
+_TELLING = """
+also be been before first going later never new no not now of on one only soon still then
+"""
+_OF_READINGS = """
+reads shows gives says measured reported roughly about around currently present value level given
+recent seen found noted typical observed today reading sensor station unit of of the the a a is is
+was was at at
+"""
+_NEUTRAL = (
+    *(word for word in _FILLER.split() if word not in _TELLING.split()),
+    *_OF_READINGS.split(),
+)
+
+
+def loosened(rng: random.Random, phrase: str) -> str:
+    """`phrase` with a few words that change nothing before its first number, or anywhere.
+
+    So a model learns to look for the words that matter instead of whole phrases by heart. Marks of
+    JSON and the like stay as they are.
+    """
+    if '"' in phrase or "=" in phrase or "{{" in phrase:
+        return phrase
+    words = phrase.split(" ")
+    free = next((i for i, word in enumerate(words) if re.search("{[^nr]}", word)), None)
+    for _ in range(rng.choices((1, 2, 3), weights=(6, 3, 1))[0]):
+        at = rng.randrange((len(words) if free is None else free) + 1)
+        if at and at < len(words) and words[at - 1].endswith(":"):
+            continue
+        words.insert(at, rng.choice(_NEUTRAL))
+        free = None if free is None else free + 1
+    return " ".join(words)
+
+
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You are the arithmetic expert of a Gossamer mesh.",

@@ -24,7 +24,9 @@ from capabilities.slm.training import (
 )
 from capabilities.slm.training.bands import BANDS, compare, near_edges, walk
 from capabilities.slm.training.chat import reply_ids
+from capabilities.slm.training.subjects import phrase
 from capabilities.slm.training.tokenizer import load_tokenizer
+from capabilities.slm.training.wordings import loosened
 from capabilities.standards.air_quality import CATEGORIES, POLLUTANTS
 from capabilities.standards.traffic import Flow, edges
 from capabilities.standards.vitals import LEVELS
@@ -149,6 +151,16 @@ def test_held_out_wordings_are_not_among_the_trained_ones() -> None:
     ]
     for trained, held_out in pairs:
         assert not set(trained) & set(held_out)
+
+
+@given(st.randoms(use_true_random=False))
+def test_a_loosened_phrase_keeps_its_words_and_numbers_in_order(rng: random.Random) -> None:
+    pair = vitals_words.READINGS[rng.choice(tuple(vitals_words.READINGS))]
+    for original in pair[0]:
+        words = iter(loosened(rng, original).split(" "))
+        assert all(word in words for word in original.split(" "))  # each after the one before it
+    assert phrase(rng, pair, False, 1.0) not in pair[1]
+    assert phrase(rng, pair, True, 1.0) in pair[1]
 
 
 @pytest.mark.parametrize("subject", ["air_quality", "vitals", "traffic"])

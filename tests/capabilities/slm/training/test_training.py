@@ -25,7 +25,7 @@ from capabilities.slm.training.harness import (  # noqa: E402
     make_batch,
     train,
 )
-from capabilities.slm.training.model import Llama, ModelConfig, deepened  # noqa: E402
+from capabilities.slm.training.model import Llama, ModelConfig, attend, deepened  # noqa: E402
 from capabilities.slm.training.optimiser import orthogonalise  # noqa: E402
 from capabilities.slm.training.recipes import ORDER, RECIPES  # noqa: E402
 from capabilities.slm.training.tokenizer import (  # noqa: E402
@@ -176,6 +176,32 @@ def test_a_deeper_model_begins_as_the_one_it_grew_from(tmp_path: Path) -> None:
     assert torch.equal(deep(ids), model(ids))
     with pytest.raises(ValueError, match="cannot be deepened"):
         deepened(deep, 2)
+
+
+def test_a_run_may_begin_from_a_shallower_model_without_exits(tmp_path: Path) -> None:
+    example = Example("who are you?", "A node.", category="one")
+    shape = ModelConfig(width=32, layers=2, heads=2, kv_heads=2, feed_forward=64)
+    first = TrainingConfig(steps=2, batch_tokens=256, model=shape)
+    taught = train(first, lambda _: example, [example], tmp_path / "a")
+    grown = replace(first, steps=1, warmup_steps=10**9, model=replace(shape, layers=3, exits=(1,)))
+    model = train(
+        grown, lambda _: example, [example], tmp_path / "b", begin=tmp_path / "a" / "checkpoint.pt"
+    )
+    ids = torch.randint(16, 3000, (2, 20))
+    assert torch.allclose(model(ids), taught(ids), atol=1e-4)  # the first rate is next to nothing
+    wider, begin = replace(grown, model=replace(shape, width=64)), tmp_path / "a" / "checkpoint.pt"
+    with pytest.raises(ValueError, match="another shape"):
+        train(wider, lambda _: example, [example], tmp_path / "c", begin=begin)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_written_out_is_that_of_torch(dtype: torch.dtype) -> None:
+    torch.manual_seed(1)
+    q, k, v = (torch.randn(2, 3, 17, 8, dtype=dtype) for _ in range(3))
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    found = attend(q, k, v)
+    assert found.dtype == dtype
+    assert torch.allclose(found.float(), expected.float(), atol=0.03)
 
 
 def test_workers_draw_the_same_batches_for_the_same_seed() -> None:
