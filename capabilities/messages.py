@@ -118,15 +118,39 @@ class Paid(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: int = 1
 
 
+class Halves(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What an answer took that one model made on two machines; times in seconds.
+
+    ``link_s``: waiting that was neither side's computing. Bytes are payload. ``said_by`` counts
+    tokens per exit, of the far side, and of the last exit where the far side was away
+    (``degraded`` of them, though it was not sure). ``mode``: together or alone, at the end.
+    """
+
+    edge_s: float = 0.0
+    far_s: float = 0.0
+    link_s: float = 0.0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    asked: int = 0
+    degraded: int = 0
+    said_by: dict[str, int] = {}
+    mode: str = "together"
+    why: str = ""
+
+
 class Delta(
     msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="delta", omit_defaults=True
 ):
-    """A piece of the answer. ``thinking`` marks the model's scratchpad, kept out of the text."""
+    """A piece of the answer. ``thinking`` marks the model's scratchpad, kept out of the text.
+
+    ``by`` says who made it, where one model works on two machines.
+    """
 
     text: str
     thinking: bool = False
     tokens: int = 1
     logprobs: list[TokenLogprob] = []
+    by: str = ""
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="done"):
@@ -139,6 +163,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="don
     evidence: Evidence = Evidence()
     tool_calls: list[ToolCall] = []
     paid: Paid | None = None  # only of an answer that a cloud gave
+    halves: Halves | None = None  # only of an answer made on two machines
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="sample"):

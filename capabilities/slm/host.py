@@ -222,7 +222,7 @@ class ModelHost:
         self, texts: Sequence[str], *, timeout_s: float, normalize: bool = True
     ) -> protocol.Block:
         """One row per text; raises as :meth:`generate` does."""
-        reply = await self._ask(
+        reply = await self.ask(
             lambda i: protocol.Embed(id=i, texts=list(texts), normalize=normalize), timeout_s
         )
         if not isinstance(reply, protocol.Embedded):
@@ -231,7 +231,7 @@ class ModelHost:
 
     async def tokenize(self, text: str, *, timeout_s: float = 10.0) -> list[int]:
         """The model's tokens of a text; control tokens in it are read as plain text."""
-        reply = await self._ask(lambda i: protocol.Tokenize(id=i, text=text), timeout_s)
+        reply = await self.ask(lambda i: protocol.Tokenize(id=i, text=text), timeout_s)
         if not isinstance(reply, protocol.Tokens):
             raise ModelError(f"the worker answered a tokenize with {protocol.describe(reply)}")
         return reply.tokens
@@ -257,7 +257,7 @@ class ModelHost:
         when there is no room now, and as :meth:`generate` does.
         """
         rows = given if isinstance(given, protocol.Block) else None
-        reply = await self._ask(
+        reply = await self.ask(
             lambda i: protocol.Forward(
                 id=i,
                 sequence=sequence,
@@ -281,7 +281,7 @@ class ModelHost:
 
     async def save_sequence(self, sequence: str, *, timeout_s: float) -> SequenceState:
         """The state of a sequence that :meth:`forward` opened; raises SequenceLost."""
-        reply = await self._ask(lambda i: protocol.SaveSequence(id=i, sequence=sequence), timeout_s)
+        reply = await self.ask(lambda i: protocol.SaveSequence(id=i, sequence=sequence), timeout_s)
         if not isinstance(reply, protocol.State):
             raise ModelError(f"the worker answered a save with {protocol.describe(reply)}")
         return reply.state
@@ -290,17 +290,18 @@ class ModelHost:
         self, sequence: str, state: SequenceState, *, timeout_s: float
     ) -> None:
         """Open or replace a sequence by a saved state; raises BadRequest or Rejected."""
-        await self._ask(
+        await self.ask(
             lambda i: protocol.RestoreSequence(id=i, sequence=sequence, state=state), timeout_s
         )
 
     async def drop_sequence(self, sequence: str, *, timeout_s: float) -> None:
         """Forget a sequence; harmless when it is not there."""
-        await self._ask(lambda i: protocol.DropSequence(id=i, sequence=sequence), timeout_s)
+        await self.ask(lambda i: protocol.DropSequence(id=i, sequence=sequence), timeout_s)
 
-    async def _ask(
+    async def ask(
         self, build: Callable[[int], protocol.Command], timeout_s: float
     ) -> protocol.AnyReply:
+        """The one reply to a command that ``build`` makes with a fresh id; raises its error."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         worker = await self._wait_up(deadline)
         with self._channel(worker) as channel:
@@ -329,7 +330,7 @@ class ModelHost:
     async def _adapters_after(
         self, build: Callable[[int], protocol.Command], timeout_s: float
     ) -> list[str]:
-        reply = await self._ask(build, timeout_s)
+        reply = await self.ask(build, timeout_s)
         if not isinstance(reply, protocol.Adapters):
             raise ModelError(f"the worker answered with {protocol.describe(reply)}")
         return reply.names

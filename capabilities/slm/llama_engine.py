@@ -26,7 +26,7 @@ from capabilities.slm.forwards import Forwards, Ordered, state_of
 from capabilities.slm.grammars import grammar_of
 from capabilities.slm.output import TextStream
 from capabilities.slm.prefixes import shared_prefix
-from capabilities.slm.running import Markers, Run
+from capabilities.slm.running import Markers, Run, spelled
 from capabilities.slm.sampling import Sampler
 from capabilities.slm.sequences import Table
 from capabilities.slm.tempo import Tempo
@@ -186,6 +186,12 @@ class LlamaEngine:
             elif isinstance(command, protocol.Tokenize):
                 tokens = self._model.vocab.tokenize(command.text, special=command.special)
                 emit(protocol.Tokens(id=request_id, tokens=tokens))
+            elif isinstance(command, protocol.Render):
+                prompt = self._prompt(command.request)
+                thinks = self._markers.thinking_after(prompt)
+                emit(protocol.Tokens(id=request_id, tokens=prompt, thinking=thinks))
+            elif isinstance(command, protocol.Spell):
+                emit(spelled(command, self._model.vocab, self._markers))
             elif isinstance(command, Ordered) and "forward" in self._features:
                 self._refuse_twice(request_id)
                 self._forwards.handle(command, emit)

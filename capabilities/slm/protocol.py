@@ -9,7 +9,7 @@ sequence state; ``Ready.features`` says which of them a worker serves today.
 
 The order of a conversation: both sides say :class:`Hello`, the agent sends :class:`Load`, the
 worker answers :class:`Ready` or :class:`Failed` with id 0, then requests follow in any order.
-The last message of a request is Output with Done, Embedded, Forwarded, Tokens, State after
+The last message of a request is Output with Done, Embedded, Forwarded, Tokens, Spelled, State after
 SaveSequence, Held after RestoreSequence and DropSequence, or Failed.
 """
 
@@ -124,6 +124,20 @@ class Tokenize(Command, frozen=True, kw_only=True, tag="tokenize"):
     id: int
     text: str
     special: bool = False
+
+
+class Render(Command, frozen=True, kw_only=True, tag="render"):
+    """The prompt of a request by the model's chat template, answered by Tokens."""
+
+    id: int
+    request: Generate
+
+
+class Spell(Command, frozen=True, kw_only=True, tag="spell"):
+    """How tokens are written, answered by Spelled."""
+
+    id: int
+    tokens: list[int]
 
 
 class Forward(Command, frozen=True, kw_only=True, tag="forward"):
@@ -242,10 +256,22 @@ class Embedded(Reply, frozen=True, kw_only=True, tag="embedded"):
 
 
 class Tokens(Reply, frozen=True, kw_only=True, tag="tokens"):
-    """The answer to Tokenize."""
+    """The answer to Tokenize and to Render; ``thinking``: the text ends within a scratchpad."""
 
     id: int
     tokens: list[int]
+    thinking: bool = False
+
+
+class Spelled(Reply, frozen=True, kw_only=True, tag="spelled"):
+    """The answer to Spell, one entry per token: its bytes, and what it does to an answer.
+
+    ``kinds``: text, end, think (a scratchpad begins) or answer (it ends).
+    """
+
+    id: int
+    pieces: list[bytes]
+    kinds: list[str]
 
 
 class Forwarded(Reply, frozen=True, kw_only=True, tag="forwarded"):
@@ -314,6 +340,8 @@ AnyCommand = (
     | Cancel
     | Embed
     | Tokenize
+    | Render
+    | Spell
     | Forward
     | SaveSequence
     | RestoreSequence
@@ -329,6 +357,7 @@ AnyReply = (
     | Output
     | Embedded
     | Tokens
+    | Spelled
     | Forwarded
     | Held
     | State

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from capabilities.messages import Done, Event, TokenLogprob, Usage
 from capabilities.slm import protocol
 from capabilities.slm.batching import Job, Share
+from capabilities.slm.errors import BadRequest
 from capabilities.slm.evidence import Rows, Tally
 from capabilities.slm.llama import Vocab
 from capabilities.slm.output import TextStream
@@ -131,3 +132,17 @@ def _logprob(rows: Rows, row: int, token: int, wanted: int, vocab: Vocab) -> Tok
     best = [int(one) for one in rows.best[row, :wanted]]
     top = [(text(one), rows.logprob(row, one)) for one in best]
     return TokenLogprob(text(token), rows.logprob(row, token), top)
+
+
+def spelled(command: protocol.Spell, vocab: Vocab, markers: Markers) -> protocol.Spelled:
+    """How tokens are written, and what each does to an answer; raises BadRequest."""
+    if not all(0 <= token < vocab.size for token in command.tokens):
+        raise BadRequest("a token that is not of this model's vocabulary")
+    marks = dict.fromkeys(markers.opens, "think") | dict.fromkeys(markers.closes, "answer")
+    return protocol.Spelled(
+        id=command.id,
+        pieces=[vocab.piece(token) for token in command.tokens],
+        kinds=[
+            "end" if vocab.ends(token) else marks.get(token, "text") for token in command.tokens
+        ],
+    )
