@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from agents.cloud.desk import CloudDesk
     from agents.cooperation.data import DataDesk
     from agents.cooperation.knowledge_service import KnowledgeDesk
+    from agents.sensors.bridge import MqttBridge
 
 log = logging.getLogger("gossamer.agent")
 
@@ -70,6 +71,7 @@ class Agent:
         self.cloud: CloudDesk | None = None
         self.knowledge: KnowledgeDesk | None = None
         self.data: DataDesk | None = None
+        self.bridge: MqttBridge | None = None
         self.rng = random.Random()
         self.stop_requested = asyncio.Event()
         self.ready = asyncio.Event()
@@ -137,8 +139,13 @@ class Agent:
 
             self.cloud = CloudDesk(config.cloud, state.path, self.node, record)
             self._capabilities.append(self.cloud)
-        if config.publish or config.trend:
+        if config.publish or config.trend or config.mqtt or config.insight:
             self._capabilities.append(self._make_data())
+        if config.mqtt is not None:
+            from agents.sensors.setup import make_bridge  # it brings paho: only who has a broker
+
+            self.bridge = make_bridge(self, config.mqtt, state.path)
+            self._capabilities.append(self.bridge)
         if config.knowledge is not None:
             from agents.cooperation.knowledge_setup import make_knowledge  # it brings numpy
 

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from agents.sensors.config import InsightSection, MqttSection
 from mesh.core.errors import ConfigError
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -351,6 +352,9 @@ class AgentConfig(BaseSettings):
     states: StatesSection = StatesSection()
     publish: tuple[PublishSection, ...] = ()
     trend: tuple[TrendSection, ...] = ()
+    mqtt: MqttSection | None = None
+    """Absent: no broker."""
+    insight: tuple[InsightSection, ...] = ()
     knowledge: KnowledgeSection | None = None
     """Absent: the node keeps no knowledge base."""
     http: HttpSection | None = None
@@ -430,7 +434,14 @@ def make_config(raw: dict[str, Any], *, base: Path, source: str = "configuration
         for feed in config.publish
     )
     config = config.model_copy(update={"cloud": cloud, "publish": publish})
-    return config.model_copy(update={"node": node, "model": models, "http": http})
+    mqtt = config.mqtt and config.mqtt.model_copy(
+        update={
+            field: (base / path.expanduser()).resolve()
+            for field in ("password_file", "ca_file", "certificate", "private_key")
+            if (path := getattr(config.mqtt, field)) is not None
+        }
+    )
+    return config.model_copy(update={"node": node, "model": models, "http": http, "mqtt": mqtt})
 
 
 def _absolute_cloud(cloud: CloudSection, base: Path) -> CloudSection:

@@ -22,7 +22,7 @@ from agents.configure import build_noise
 from agents.cooperation.data_files import FileTail
 from agents.cooperation.data_following import Following, following
 from agents.port import MeshPort
-from capabilities.data.capability import FeedsCapability, served_feed
+from capabilities.data.capability import Feed, FeedsCapability, served_feed
 from capabilities.data.follower import Fresh
 from capabilities.data.lines import value_of
 from capabilities.data.log import FeedLimits
@@ -63,13 +63,13 @@ class DataDesk(FeedsCapability):
         Raises :class:`AccessDenied` for a name that this node's certificate does not grant.
         """
         for section in self._publish:
-            self._may(section.name)
+            self.may(section.name)
             limits = FeedLimits(history=section.history)
             served = served_feed(section.name, description=section.description)
             self.declare(served, limits, keep=section.keep)
         for trend in self._trends:
             name = trend_name(trend.domain)
-            self._may(name)
+            self.may(name)
             text = trend.description or f"What the stations of {trend.domain} say together."
             self.declare(served_feed(name, description=text), FeedLimits(), keep=True)
         await super().start()
@@ -109,14 +109,22 @@ class DataDesk(FeedsCapability):
         Raises :class:`AccessDenied` without the right to the name, :class:`WireError` for an
         object that is no value.
         """
-        node = self._may(name)
+        node = self.may(name)
         key, value = value_of(raw, name, source=node, now=time.time(), key_field=key_field)
         await self.open(served_feed(name, description=description))
         return self.put(name, key, await self._blur(value))
 
+    async def open_feed(
+        self, name: str, limits: FeedLimits, *, description: str = "", keep: bool = True
+    ) -> Feed:
+        """A feed that is filled by a program; raises :class:`AccessDenied` without the right."""
+        self.may(name)
+        served = served_feed(name, description=description)
+        return await self.open(served, limits, keep=keep)
+
     async def take_away(self, name: str, key: str) -> Update:
         """Take a key away; raises :class:`WireError` when there is none."""
-        self._may(name)
+        self.may(name)
         await self.open(served_feed(name))
         return self.publish(name, key, None)
 
@@ -124,7 +132,7 @@ class DataDesk(FeedsCapability):
         """Publish a value in a feed that is open."""
         return self.publish(name, key, value)
 
-    def _may(self, name: str) -> str:
+    def may(self, name: str) -> str:
         """This node's name, if it may publish ``name``; raises :class:`AccessDenied`."""
         me = self._me()
         if not me.may_publish(check_name(name)):

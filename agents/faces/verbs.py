@@ -94,6 +94,7 @@ class Verbs:
             **agent.ledger.counters,
             **(agent.data.all_counters() if agent.data is not None else {}),
             **(agent.knowledge.all_counters() if agent.knowledge is not None else {}),
+            **(agent.bridge.all_counters() if agent.bridge is not None else {}),
         }
         return {
             "node": show_id(node.me.node),

@@ -62,6 +62,7 @@ class FeedsCapability(Capability):
         self._opening = asyncio.Lock()
         self._disk = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._written = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
 
     @property
@@ -144,6 +145,13 @@ class FeedsCapability(Capability):
             feed.source = source
             feed.dirty = feed.keep
             self._wake.set()
+
+    async def kept(self, name: str, sequence: int) -> None:
+        """Wait until the disk knows everything of a feed up to ``sequence``; a disk that is full
+        is waited for. Returns at once for a feed that is not kept."""
+        feed = self.feed(name)
+        while feed.keep and feed.written < sequence:
+            await self._written.wait()
 
     # -- following --------------------------------------------------------------------------
 
@@ -262,6 +270,8 @@ class FeedsCapability(Capability):
         if not await self._try(write):
             return False
         feed.written = sequence
+        written, self._written = self._written, asyncio.Event()
+        written.set()
         return True
 
 
