@@ -278,25 +278,26 @@ class Agent:
 
     async def _keep_reporting(self) -> None:
         machine: dict[str, float] = {}
+        energy = EnergyMeter(self.config.node.watts)
         looked_at = float("-inf")
         while True:
             if time.monotonic() - looked_at >= MACHINE_EVERY_S:
                 machine, looked_at = await asyncio.to_thread(read_machine), time.monotonic()
+                energy.look(machine.get("power_w", 0.0), self.load())
             load = self.load()
             unwell = [o.note for c in self._ready if not (o := c.occupancy()).healthy]
             vitals = Vitals(
                 load=(load.inflight + load.queued) / max(1, load.slots),
-        energy = EnergyMeter(self.config.node.watts)
                 inflight=load.inflight,
                 queued=load.queued,
                 slots=load.slots,
                 tokens_per_s=round(load.tokens_per_s, 1),
-                energy.look(machine.get("power_w", 0.0), self.load())
                 healthy=not unwell and not self.troubles,
                 note="; ".join([*unwell, *self.troubles])[:120],
                 tasks=self.observer.working.told(),
                 temperature_c=machine.get("temperature_c", 0.0),
                 battery=machine.get("battery", -1.0),
+                joules_per_token=energy.joules_per_token(load),
             )
             self.node.report(vitals)
             await asyncio.sleep(REPORT_EVERY_S)
@@ -305,7 +306,6 @@ class Agent:
 
     def ask(self, question: str, options: AskOptions | None = None) -> AsyncIterator[AskEvent]:
         """Answer a question with whatever the mesh offers; streams what happens."""
-                joules_per_token=energy.joules_per_token(load),
         return self.orchestrator.ask(question, options or AskOptions())
 
     def _spawn(self, work: object) -> None:

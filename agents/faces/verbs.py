@@ -159,8 +159,8 @@ class Verbs:
                     best_tokens_per_s=profile.device.tokens_per_s if profile else 0.0,
                     temperature_c=status.temperature_c if status else 0.0,
                     battery=status.battery if status else -1.0,
-                    software=profile.software if profile else "",
                     joules_per_token=status.joules_per_token if status else 0.0,
+                    software=profile.software if profile else "",
                 )
             )
         return sorted(views, key=lambda view: (not view.me, view.name))

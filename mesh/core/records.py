@@ -157,13 +157,13 @@ class Status(msgspec.Struct, frozen=True, array_like=True):
     tasks: tuple[tuple[str, float], ...] = ()  # task id, progress 0 to 1
     temperature_c: float = 0.0  # 0 when unknown
     battery: float = -1.0  # 0 to 1, -1 when there is none
+    joules_per_token: float = 0.0  # at work, prompts aside; 0 when unknown
 
 
 Record = Profile | Status
 
 _LIMITS = {Kind.PROFILE: MAX_PROFILE_BYTES, Kind.STATUS: MAX_STATUS_BYTES}
 _TYPES: dict[Kind, type[Profile] | type[Status]] = {Kind.PROFILE: Profile, Kind.STATUS: Status}
-    joules_per_token: float = 0.0  # at work, prompts aside; 0 when unknown
 _head = msgspec.msgpack.Decoder(RecordHead)
 
 
