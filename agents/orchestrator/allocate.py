@@ -20,6 +20,11 @@ ABOUT_THIS_NODE = MACHINE.rsplit("/", 1)[0] + "/**"
 
 NAMED_IN_PLAN = "named in the plan"
 
+MAX_NAMES = 4  # that one question is given to, when each before says that it is not its field
+# Of ``second``, what a name must have before anybody declined: what is left over of a classifier
+# that was all but sure says nothing.
+LEAST_SHARE = 0.25
+
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """The name of a step. ``expert`` is false when the general model stands in.
@@ -47,11 +52,7 @@ class Allocation(msgspec.Struct, frozen=True, kw_only=True):
 def route(relevance: Relevance, parts: Parts) -> Route:
     """The name for a question, given how the classifier sees it."""
     best = relevance.best
-    others = tuple(
-        scored.name
-        for scored in relevance.ranked[:4]
-        if scored.probability >= parts.thresholds.second
-    )
+    others = _in_turn(relevance, parts.thresholds.second)
     if best.probability >= parts.thresholds.name:
         return Route(
             name=best.name,
@@ -68,6 +69,19 @@ def route(relevance: Relevance, parts: Parts) -> Route:
         trust=1.0 - relevance.out_of_scope,
         others=tuple(name for name in others if name != parts.general_name),
     )
+
+
+def _in_turn(relevance: Relevance, least: float) -> tuple[str, ...]:
+    """The names to ask one after the other: each as likely as it is once those before it have
+    said that the question is not theirs."""
+    left, found = 1.0, list[str]()
+    for scored in relevance.ranked[:MAX_NAMES]:
+        enough = scored.probability >= max(least * left, least * LEAST_SHARE)
+        if left <= 0 or not enough:
+            break
+        found.append(scored.name)
+        left -= scored.probability
+    return tuple(found)
 
 
 def allocate(

@@ -199,8 +199,10 @@ class Executor:
             if called.hedged:
                 self.counters["hedges_won"] += 1
                 state.note = f"{choice.node_name} was late: {called.offer.node_name} answered"
+            declined = len(state.declined)
             if not self._judge.judged(state, run, called.offer, called.answer, assembly):
-                self.remembering.doubted(state, called.offer)
+                if len(state.declined) == declined:  # who says "not my field" is to be trusted
+                    self.remembering.doubted(state, called.offer)
             elif await self.remembering.verified(state, run):
                 return self._judge.conclude(state, run)
 
@@ -286,7 +288,7 @@ class Executor:
                 remote_fit=sum(not offer.me for offer in order),
                 chose_me=bool(order) and order[0].me,
                 attempts=state.mesh_attempts,
-                attempts_allowed=limits.attempts + free_redirects,
+                attempts_allowed=limits.attempts + free_redirects + len(state.declined),
                 time_left_s=state.deadline - self._port.now(),
                 reach=run.task.reach,
                 last=state.last or state.nobody,

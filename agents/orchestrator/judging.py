@@ -97,7 +97,7 @@ class Judge:
         state.last_node, state.last_chars = offer.node_name, assembly.chars
         state.model = offer.served.model or answer.done.model
         state.retry_after_s = -1.0
-        if verdict.declined and not expert:
+        if verdict.declined:
             self._switch(state, run)
         return False
 
@@ -118,8 +118,16 @@ class Judge:
         )
 
     def _switch(self, state: StepState, run: Run) -> None:
-        """The general model declined: the classifier's next name gets the second attempt."""
+        """A model declined: the classifier's next name is asked. To decline is cheap, so that it
+        takes none of the step's attempts away."""
+        if state.node or run.options.name:
+            return  # this one was asked for
+        if state.route.expert and self._others(state, run):
+            return  # a larger model of the same name may well do
+        state.declined.append(state.name)
         for name in state.route.others:
+            if name in state.declined:
+                continue
             try:
                 found = self._port.resolve(name, run.task)
             except GossamerError:
@@ -134,6 +142,14 @@ class Judge:
                 state.name, state.switched, state.model = name, True, ""
                 state.tried.clear()
                 return
+
+    def _others(self, state: StepState, run: Run) -> bool:
+        """Whether another model than this one answers for the name as well."""
+        try:
+            found = self._port.resolve(state.name, run.task, frozenset(state.tried))
+        except GossamerError:
+            return False
+        return any(offer.served.model != state.model for offer in found if offer.healthy)
 
     def conclude(self, state: StepState, run: Run) -> Outcome:
         kept = state.kept

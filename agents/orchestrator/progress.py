@@ -106,6 +106,7 @@ class StepState:
     kept: Kept | None = None
     recall: Recall | None = None  # what the shared memory knew
     switched: bool = False
+    declined: list[str] = field(default_factory=list)  # names that said: not my field
     cloud: CloudState = field(default_factory=CloudState)
     come_back_s: float = -1.0  # what the last REJECT said, of a node or of the cloud
 

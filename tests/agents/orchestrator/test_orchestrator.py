@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 
 import msgspec
 import pytest
 
+from agents.classifier.catalogue import KnownName
+from agents.classifier.relevance import Relevance, Scored
 from agents.configure import PartsConfig, build
 from agents.orchestrator.events import (
     Answered,
@@ -306,6 +309,62 @@ def test_when_the_general_model_declines_the_second_likeliest_name_is_asked() ->
     found = asyncio.run(orchestrator.answer("add 12 and 30"))
     assert found.text == "12 plus 30 is 42"
     assert found.steps[0].name == ARITHMETIC
+
+
+AIR, TRAFFIC = "knowledge.gpt/air_quality", "knowledge.gpt/traffic"
+
+
+class Likely:
+    """A fake classifier: these names, most likely first, whatever is asked."""
+
+    blocking = False
+
+    def __init__(self, names: dict[str, float]) -> None:
+        self._names = names
+
+    def classify(self, question: str, names: Sequence[KnownName]) -> Relevance:
+        ranked = tuple(Scored(f"knowledge.gpt/{name}", p) for name, p in self._names.items())
+        none = 1.0 - sum(self._names.values())
+        return Relevance(ranked=ranked, out_of_scope=none, method="fake")
+
+
+def _asked(mesh: FakeMesh, **likely: float) -> AnswerView:
+    parts = msgspec.structs.replace(build(PartsConfig(planner="whole")), classifier=Likely(likely))
+    return asyncio.run(Orchestrator(mesh, parts, rng=random.Random(1)).answer("RR: 20"))
+
+
+def test_each_expert_that_says_not_my_field_hands_on_to_the_next_likeliest() -> None:
+    experts = {
+        AIR: FakeNode("air", {AIR: says("I only judge air quality.")}),
+        TRAFFIC: FakeNode("traffic", {TRAFFIC: says("I only judge traffic.")}),
+        ARITHMETIC: FakeNode("right", {ARITHMETIC: says("It is 42.")}),
+    }
+    mesh = FakeMesh(general(), *experts.values())
+    found = _asked(mesh, air_quality=0.6, traffic=0.25, arithmetic=0.09)
+    assert found.text == "It is 42."
+    assert found.steps[0].attempts == ["air", "traffic", "right"]
+    assert not found.degraded
+
+
+def test_a_name_that_was_never_likely_is_not_asked_when_the_expert_declines() -> None:
+    far = FakeNode("far", {TRAFFIC: says("The road is free.")})
+    mesh = FakeMesh(general(), FakeNode("air", {AIR: says("I only judge air quality.")}), far)
+    found = _asked(mesh, air_quality=0.97, traffic=0.02)
+    assert found.text == "I only judge air quality."
+    assert found.degraded
+    assert far.calls == []
+
+
+def test_another_model_of_the_same_name_goes_before_another_name() -> None:
+    mesh = FakeMesh(
+        general(),
+        FakeNode("small", {AIR: says("I only judge air quality.")}, model="small", priority=1),
+        FakeNode("large", {AIR: says("Good.")}, model="large", priority=9),
+        FakeNode("traffic", {TRAFFIC: says("The road is free.")}),
+    )
+    found = _asked(mesh, air_quality=0.6, traffic=0.3)
+    assert found.steps[0].attempts == ["small", "large"]
+    assert found.text == "Good."
 
 
 def test_a_task_that_may_not_leave_the_node_does_not() -> None:
