@@ -162,6 +162,9 @@ def _one_line(text: str) -> str:
 # Before anything is known an expert is taken for right three times in four.
 PRIOR_RIGHT, PRIOR_WRONG = 3.0, 1.0
 TRUSTED, DOUBTED = 0.7, 0.4
+# A person's word about an answer, in answers that the node judged by itself: one "wrong" takes
+# back the "right" that its acceptance was worth and puts an unknown expert in doubt.
+PERSON_WEIGHT = 2.0
 MAX_COUNTS = 200.0  # older experience fades: an expert may be retrained
 MAX_EXPERTS = 2048
 

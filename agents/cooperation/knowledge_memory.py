@@ -46,7 +46,7 @@ from capabilities.knowledge.messages import (
 )
 from capabilities.knowledge.store import Found
 from capabilities.messages import Message, decode, encode
-from mesh.core.errors import GossamerError
+from mesh.core.errors import ConfigError, GossamerError
 from mesh.core.wire import Reach
 
 log = logging.getLogger("gossamer.knowledge")
@@ -144,6 +144,7 @@ class KnowledgeMemory:
             question=finding.question,
             text=finding.text[:MAX_TEXT_CHARS],
             source=finding.node_name,
+            maker=finding.node.hex(),
             access=access,
             name=finding.name,
             model=finding.model,
@@ -181,19 +182,40 @@ class KnowledgeMemory:
         return self.base.wall()
 
     async def feedback(self, number: int, *, right: bool) -> dict[str, object]:
-        """Somebody says whether a reused answer was right; a wrong one is forgotten.
+        """Somebody says whether a reused answer was right.
 
-        Raises :class:`~capabilities.knowledge.store.StoreFailed`.
+        A wrong one is forgotten (a passage of a document stays: what its owner added, its owner
+        removes), the threshold rises, and whoever it came from is trusted less in its domain.
+        Raises :class:`~mesh.core.errors.ConfigError` when there is no such entry, and
+        :class:`~capabilities.knowledge.store.StoreFailed`.
         """
-        if right:
+        entry = await self.base.use(lambda store, _: store.entry(number))
+        if entry is None:
+            raise ConfigError(
+                f"there is no entry {number}",
+                hint="gossamer knowledge search shows the numbers of entries",
+            )
+        answer, removed, trust = entry.kind == ANSWER, 0, None
+        if answer and right:
             self.tuning = self.tuning.confirmed_hit(self.thresholds.upper)
-            removed = 0
-        else:
+        elif answer:
             self.tuning = self.tuning.false_hit()
             removed = await self.base.use(lambda store, _: store.remove(ids=[number]))
+        if answer and entry.maker:
+            maker = bytes.fromhex(entry.maker)
+            self._experience(maker, entry.name, right=right, weight=knowledge.PERSON_WEIGHT)
+            trust = round(self.trust(maker, knowledge.domain_of(entry.name)).mean, 4)
         await self._remember_state()
         self.counters["confirmed" if right else "false_hits"] += 1
-        return {"upper": self.tuning.upper, "confirmed": self.tuning.confirmed, "removed": removed}
+        return {
+            "upper": self.tuning.upper,
+            "confirmed": self.tuning.confirmed,
+            "removed": removed,
+            "kind": entry.kind,
+            "source": entry.source,
+            "domain": entry.domain,
+            "trust": trust,
+        }
 
     async def known(self, question: str, viewer: Viewer, domain: str, limit: int) -> list[Found]:
         """Answers of a domain that this viewer may see, nearest first."""
@@ -345,6 +367,7 @@ class KnowledgeMemory:
                 question=one.question[:MAX_QUESTION_CHARS],
                 text=one.text[:MAX_TEXT_CHARS],
                 source=f"{one.source} by way of {offer.node_name}"[:MAX_SOURCE_CHARS],
+                maker=offer.node.hex(),  # who vouches for it here
                 # It was shown to this node; whom else it may be shown to, its keeper decides.
                 access=NODE,
                 name=name,

@@ -37,7 +37,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     ``question`` is what was asked, or the passage's title. ``quality`` is a calibrated
     probability of being right, ``created`` and ``expires`` wall seconds (0: never),
     ``saved_s`` the seconds that answering it took. ``access`` is a label as in
-    :func:`may_see`. ``name`` is the capability name that answered.
+    :func:`may_see`. ``name`` is the capability name that answered, ``maker`` the id of the node
+    that did, in hexadecimal.
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     citations: tuple[Citation, ...] = ()
     id: int = 0
     hits: int = 0
+    maker: str = ""
 
     def bytes(self) -> int:
         """About what it takes on disk, without its vector."""

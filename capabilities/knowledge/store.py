@@ -54,6 +54,7 @@ CREATE TABLE IF NOT EXISTS entry (
   vector BLOB NOT NULL,     -- 16-bit floats, little-endian
   hits INTEGER NOT NULL DEFAULT 0,
   bytes INTEGER NOT NULL,
+  maker TEXT NOT NULL DEFAULT '',
   UNIQUE (kind, domain, question, text, access, source)
 );
 CREATE INDEX IF NOT EXISTS entry_facts ON entry (facts) WHERE kind = 'answer';
@@ -62,7 +63,7 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 _FIELDS = (
     "id, kind, domain, question, text, source, access, name, model, quality, created, expires,"
-    " saved_s, citations, hits"
+    " saved_s, citations, hits, maker"
 )
 
 
@@ -129,6 +130,7 @@ class KnowledgeStore:
             self._db.execute("PRAGMA synchronous=NORMAL")  # a lost last answer is learnt again
             self._db.executescript(_SCHEMA)
             self._check_space()
+            self._add_maker()
         except (OSError, sqlite3.Error) as error:
             raise ConfigError(
                 f"the knowledge base {path} cannot be used: {error}",
@@ -160,7 +162,7 @@ class KnowledgeStore:
                 made = self._db.execute(
                     "INSERT OR IGNORE INTO entry (kind, domain, question, text, source, access,"
                     " name, model, quality, created, expires, saved_s, citations, facts, vector,"
-                    " bytes) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                    " bytes, maker) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
                     (
                         entry.kind,
                         entry.domain,
@@ -178,6 +180,7 @@ class KnowledgeStore:
                         key,
                         row.tobytes(),
                         entry.bytes() + row.nbytes,
+                        entry.maker,
                     ),
                 )
                 new += made.rowcount
@@ -202,6 +205,10 @@ class KnowledgeStore:
             gone = self._db.execute(f"DELETE FROM entry WHERE {' AND '.join(where)}", values)  # noqa: S608
         self._forget()
         return gone.rowcount
+
+    def entry(self, number: int) -> Entry | None:
+        """One entry that is fresh; None when there is none of that number."""
+        return self._entries([number], "", "").get(number)
 
     def hit(self, number: int) -> None:
         """An entry was used."""
@@ -336,6 +343,12 @@ class KnowledgeStore:
                 f"the knowledge base {self.path} was written with another embedder",
                 hint="set that embedder again, or move the file away and add the documents again",
             )
+
+    def _add_maker(self) -> None:
+        """A base of before answers named their maker: its old entries name none."""
+        columns = {str(row[1]) for row in self._db.execute("PRAGMA table_info(entry)")}
+        if "maker" not in columns:
+            self._db.execute("ALTER TABLE entry ADD COLUMN maker TEXT NOT NULL DEFAULT ''")
 
     def _make_room(self, size: int) -> None:
         _, used = self.size()

@@ -198,10 +198,22 @@ def feedback(
     state: State = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether an answer from memory was right; a wrong one is forgotten."""
+    """Say whether an answer from memory was right.
+
+    A wrong one is forgotten, and who gave it is trusted less in its domain.
+    """
     with guarded(as_json):
         found = fetch(state, "knowledge_feedback", {"entry": entry, "right": right})
         if as_json:
             print_json(found)
         else:
-            sys.stdout.write(f"answers are now reused from a cosine of {found['upper']:.3f}\n")
+            sys.stdout.write(_feedback_told(found, right=right))
+
+
+def _feedback_told(found: dict[str, Any], *, right: bool) -> str:
+    if found["kind"] != "answer":
+        return f"noted; a passage of {found['source']} stays until its document is removed\n"
+    lines = ["confirmed" if right else "forgotten"]
+    if found["trust"] is not None:
+        lines.append(f"{found['source']} is trusted with {found['domain']}: {found['trust']:.2f}")
+    return "; ".join([*lines, f"answers are reused from a cosine of {found['upper']:.3f}"]) + "\n"

@@ -22,6 +22,7 @@ from capabilities.knowledge.base import KnowledgeBase
 from capabilities.knowledge.entry import MESH, Viewer
 from capabilities.knowledge.store import MB, StoreFailed
 from capabilities.messages import Message
+from mesh.core.errors import ConfigError
 from mesh.core.wire import Reach
 from tests.agents.fakes import ARITHMETIC, GENERAL, FakeMesh, FakeNode, says, table
 
@@ -150,12 +151,70 @@ def test_an_answer_about_something_else_goes_to_the_next_expert_and_costs_trust(
     run(tmp_path, FakeMesh(liar, expert()), body)
 
 
+def test_a_person_who_says_wrong_puts_the_expert_behind_the_others_of_that_domain(
+    tmp_path: Path,
+) -> None:
+    wrong = FakeNode("wrong", {ARITHMETIC: says("48 * 27 = 1297")}, model="w", priority=1)
+    other = FakeNode("abacus", {ARITHMETIC: says("48 * 27 = 1296")}, model="a", priority=9)
+
+    async def body(house: House) -> None:
+        first = await house.ask()
+        assert first.text == "48 * 27 = 1297"
+        recall = await house.memory.recall(QUESTION, ARITHMETIC, TASK)
+        before = house.memory.trust(wrong.id, "arithmetic")
+        told = await house.memory.feedback(recall.entry, right=False)
+        after = house.memory.trust(wrong.id, "arithmetic")
+        assert after.mean < before.mean
+        assert (before.rank, after.rank) == (0, 1)
+        assert told["trust"] == pytest.approx(after.mean, abs=1e-4)
+        assert told["source"] == "wrong"
+        # Only in the domain that it was wrong about.
+        assert house.memory.trust(wrong.id, "health").rank == 0
+        assert (await house.ask()).text == "48 * 27 = 1296"
+
+    run(tmp_path, FakeMesh(wrong, other), body)
+
+
+def test_feedback_confirms_an_expert_and_refuses_an_entry_that_is_not_there(
+    tmp_path: Path,
+) -> None:
+    node = expert()
+
+    async def body(house: House) -> None:
+        await house.ask()
+        recall = await house.memory.recall(QUESTION, ARITHMETIC, TASK)
+        before = house.memory.trust(node.id, "arithmetic").mean
+        told = await house.memory.feedback(recall.entry, right=True)
+        assert told["removed"] == 0
+        assert house.memory.trust(node.id, "arithmetic").mean > before
+        with pytest.raises(ConfigError, match="no entry 99"):
+            await house.memory.feedback(99, right=False)
+
+    run(tmp_path, FakeMesh(node), body)
+
+
+def test_feedback_forgets_no_document(tmp_path: Path) -> None:
+    page = tmp_path / "boiler.md"
+    page.write_text("# Boiler\n\nTo drain the boiler, open the valve at its foot.")
+
+    async def body(house: House) -> None:
+        async for _ in house.base.add_documents(page, domain="heating", access=MESH):
+            pass
+        (found,) = await house.base.search("how is the boiler drained?", limit=1)
+        told = await house.memory.feedback(found.entry.id, right=False)
+        assert told["removed"] == 0
+        assert await house.base.search("how is the boiler drained?", limit=1)
+
+    run(tmp_path, FakeMesh(expert()), body)
+
+
 def test_trust_and_tuning_survive_a_restart(tmp_path: Path) -> None:
     node = expert()
 
     async def first(house: House) -> None:
         house.memory.doubt(node.id, ARITHMETIC)
-        await house.memory.feedback(99, right=False)
+        await house.ask()
+        await house.memory.feedback(1, right=False)
 
     async def second(house: House) -> None:
         assert house.memory.trust(node.id, "arithmetic").rank == 1
