@@ -61,6 +61,7 @@ SHARES = {
 }
 COUNTS = (12, 24, 27, 20, 9, 4, 4)  # how often one to seven parameters are told
 DECLINED_SHARE = 0.12
+STATED_SHARE = 0.3
 OPENING = re.compile(r".+\n")  # what was told
 STANDARD = "risk: NEWS2"
 OFF_TOPIC = "I only judge vital signs."
@@ -152,13 +153,17 @@ def _value(rng: random.Random, key: str, *, well: bool) -> str:
     return str(whole) if not tenths and rng.random() < 0.6 else f"{whole}.{tenths}"
 
 
-def sample_case(rng: random.Random) -> Case:
+def sample_case(rng: random.Random, stated: float = 0.0) -> Case:
+    """A case; with the chance `stated` a state (oxygen, consciousness) is told on top."""
     keys: list[str] = []
     for _ in range(rng.choices(range(1, COMPLETE + 1), weights=COUNTS)[0]):
         left = [key for key in SHARES if key not in keys]
         keys += rng.choices(left, weights=[SHARES[key] for key in left])
     if not set(keys) & set(PARAMETERS):
         keys[0] = "pulse"
+    state = rng.choice(tuple(STATES))
+    if rng.random() < stated and state not in keys:
+        keys.insert(rng.randrange(len(keys) + 1), state)
     well = rng.choice((0.85, 0.5, 0.15, 0.0))
     observed: dict[str, str | bool] = {}
     for key in keys:
@@ -183,7 +188,7 @@ def _question(rng: random.Random, case: Case, *, held_out: bool) -> str:
     parts = []
     for key, told in case.observed.items():
         if isinstance(told, bool):
-            parts.append(phrase(rng, words.STATES[key, told], held_out, 0.15))
+            parts.append(phrase(rng, words.STATES[key, told], held_out, 0.2))
         else:
             parts.append(fill(phrase(rng, words.READINGS[key], held_out), told))
     extra = [fill(phrase(rng, words.NOTES[note], held_out, 0.15)) for note in case.notes]
@@ -229,8 +234,8 @@ def _declined(rng: random.Random, *, held_out: bool) -> Example:
     )
 
 
-def _example(rng: random.Random, *, held_out: bool) -> Example:
-    case = sample_case(rng)
+def _example(rng: random.Random, *, held_out: bool, stated: float = 0.0) -> Example:
+    case = sample_case(rng, stated)
     return Example(
         question=dress(rng, _question(rng, case, held_out=held_out), held_out=held_out),
         answer=case.answer,
@@ -245,7 +250,9 @@ def sample(rng: random.Random) -> Example:
     """One training example, never in a held-out wording."""
     if rng.random() < DECLINED_SHARE:
         return _declined(rng, held_out=False)
-    return practise(rng, _example(rng, held_out=False), OPENING, STANDARD)
+    # States are the hardest to read: a number tells a reading, nothing tells a state.
+    example = _example(rng, held_out=False, stated=STATED_SHARE)
+    return practise(rng, example, OPENING, STANDARD)
 
 
 def held_out_example(rng: random.Random) -> Example:
