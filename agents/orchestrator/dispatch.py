@@ -18,7 +18,7 @@ from agents.orchestrator.verify import Assembly
 from agents.parts import Parts
 from agents.port import Offer, Task
 from agents.scheduling.flights import Flight, Flights
-from agents.scheduling.policies import Context, Learner, Policy, busy
+from agents.scheduling.policies import Context, Learner, Policy, busy, in_line
 from agents.scheduling.prediction import Job, Outcome, Predictor
 from capabilities.messages import Generate, Message
 from mesh.core.errors import ConfigError, DeadlineExceeded, Rejected
@@ -104,9 +104,7 @@ class Dispatcher:
 
     def line(self, order: Sequence[Offer], context: Context) -> tuple[Offer, ...]:
         """Where to stand in line besides the first choice; nowhere while that has a free slot."""
-        if not order or busy(order[0], context) < 1.0:
-            return ()
-        return tuple(order[1 : self._parts.limits.lines])
+        return in_line(order, context, self._parts.limits.lines)[1:]
 
     def spare(self, order: Sequence[Offer], context: Context) -> Offer | None:
         """Who could be asked beside the first choice if that is a straggler: a node that has a

@@ -20,9 +20,10 @@ LEARN = 0.1  # weight of the newest answer: about the last twenty count
 # An answer that has run for longer than the mean is about as likely to end as a fresh one is
 # to reach half of it: lengths of answers have long tails.
 OVERTIME = 0.5
-# Waits are guesses, and who waits too long leaves by itself: only a wait so many times the limit
-# is refused. Lower turns away work that would have been served, higher lets it wait in vain.
-HOPELESS = 2.0
+# Waits are guesses (lengths of answers have long tails), and who waits too long leaves by itself:
+# only a wait so many times the limit is refused. Lower turns away work that would have been
+# served, higher lets it wait in vain.
+HOPELESS = 4.0
 RESERVED_ONE_IN = 8  # of so many places one is kept for requests above priority 0
 ALONE_ONE_IN = 4  # a caller alone in the queue leaves one of so many places to others
 
@@ -52,6 +53,7 @@ class _Held:
     caller: str
     priority: int
     weight: float  # the chance that it will take the slot that it waits for
+    leaves: float  # when it waits no longer
     since: float
     begun: float = -1.0  # -1 while it waits for a slot
 
@@ -85,7 +87,9 @@ class Gate:
         """Decide at once; a yes holds the place under ``ticket`` until :meth:`end`."""
         decision = self.judge(ask, now)
         if decision.accepted:
-            self._held[ticket] = _Held(ask.caller, ask.priority, 1 / max(1, ask.lines), now)
+            leaves = now + min(ask.patience_s, ask.time_left_s)
+            weight = 1 / max(1, ask.lines)
+            self._held[ticket] = _Held(ask.caller, ask.priority, weight, leaves, now)
         return decision
 
     def judge(self, ask: Ask, now: float) -> Decision:
@@ -126,10 +130,15 @@ class Gate:
         running, waiting = self._sorted()
         if len(running) < self.slots:
             return 0.0
-        # Slots get free one after another, each after answer_s / slots on average.
+        # Slots get free one after another, each after answer_s / slots on average. Who stands
+        # ahead takes one of them or leaves, whatever comes first: where nobody waits for long, a
+        # long queue is no long wait.
         gap_s = self.answer_s / self.slots
-        ahead = sum(held.weight for held in waiting if held.priority >= priority)
-        return min(gap_s, *(self._left_s(held, now) for held in running)) + ahead * gap_s
+        wait_s = min(gap_s, *(self._left_s(held, now) for held in running))
+        for held in waiting:
+            if held.priority >= priority and held.leaves > now + wait_s:
+                wait_s += held.weight * gap_s
+        return wait_s
 
     def _sorted(self) -> tuple[list[_Held], list[_Held]]:
         running = [held for held in self._held.values() if held.begun >= 0]

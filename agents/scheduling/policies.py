@@ -66,6 +66,14 @@ def busy(offer: Offer, context: Context) -> float:
     return offer.load + context.unseen(offer) / max(1, offer.slots)
 
 
+def in_line(order: Sequence[Offer], context: Context, most: int) -> tuple[Offer, ...]:
+    """Whom to ask first: the first of ``order`` where it has a free slot, else the first
+    ``most``, to stand in line at all of them and to take whichever slot is free first."""
+    if order and busy(order[0], context) >= 1.0:
+        return tuple(order[: max(1, most)])
+    return tuple(order[:1])
+
+
 class Random:
     """Uniform over the nodes, whatever they can do: the baseline of every comparison."""
 

@@ -21,7 +21,7 @@ from agents.orchestrator.freshness import worth_asking
 from agents.port import Offer
 from agents.scheduling.admission import Ask, Gate
 from agents.scheduling.flights import Flight, Flights
-from agents.scheduling.policies import Context, Learner, Policy
+from agents.scheduling.policies import Context, Learner, Policy, in_line
 from agents.scheduling.prediction import Job, Outcome, Prediction
 from agents.scheduling.sim.model import BLOCK_TOKENS, Change, Rules, Served
 from agents.scheduling.sim.workload import Machine, Request
@@ -201,15 +201,16 @@ class Simulation:
         if not order:
             return False
         place = _Place(ingress.number, int.from_bytes(order[0].node, "big"), self._decisions)
-        refused = 0
-        for offer in order:
-            node = self._nodes[int.from_bytes(offer.node, "big")]
-            if not self._ask(request, ingress, node, offer, context, patience_s, place):
-                self.rejected += 1
-                refused += 1
-            if refused > rules.redirects or len(place.legs) >= rules.ties:
-                break
-            if any(leg.first_at >= 0 for leg in place.legs):
+        for _ in range(1 + rules.redirects):
+            line = in_line(order, context, rules.ties)
+            order = [offer for offer in order if offer not in line]
+            for offer in line:
+                node = self._nodes[int.from_bytes(offer.node, "big")]
+                if not self._ask(request, ingress, node, offer, context, place, len(line)):
+                    self.rejected += 1
+                if any(leg.first_at >= 0 for leg in place.legs):
+                    break
+            if place.legs:
                 break
         if not place.legs:
             return False
@@ -273,14 +274,14 @@ class Simulation:
         node: _Node,
         offer: Offer,
         context: Context,
-        patience_s: float,
         place: _Place,
+        lines: int,
     ) -> bool:
         self._order += 1
         key = self._order
         decision = node.gate.admit(
             key,
-            Ask(caller=str(request.caller), patience_s=patience_s, lines=self._rules.ties),
+            Ask(caller=str(request.caller), patience_s=context.patience_s, lines=lines),
             self._now,
         )
         node.changed = node.changed or decision.accepted

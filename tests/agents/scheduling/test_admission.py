@@ -124,3 +124,14 @@ def test_an_answer_that_was_cut_teaches_nothing() -> None:
     gate.begin(1, 0.0)
     gate.end(1, 0.1, whole=False)
     assert gate.answer_s == 5.0
+
+
+def test_who_leaves_sooner_than_a_slot_comes_is_no_wait_for_others() -> None:
+    impatient, patient = (Gate(slots=1, queue=20, fair=False, answer_s=10.0) for _ in range(2))
+    for gate, patience_s in ((impatient, 2.0), (patient, 1000.0)):
+        gate.admit(0, Ask(), 0.0)
+        gate.begin(0, 0.0)
+        for ticket in range(1, 6):
+            gate.admit(ticket, Ask(patience_s=patience_s), 0.0)
+    assert patient.expected_wait_s(0.0) == 60.0
+    assert impatient.expected_wait_s(0.0) < 20.0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agents.configure import POLICIES
 from agents.port import Offer
-from agents.scheduling.policies import Context
+from agents.scheduling.policies import Context, in_line
 from mesh.core.records import ServedName
 
 
@@ -108,3 +108,11 @@ def test_the_objective_accuracy_goes_by_what_was_measured() -> None:
     offers = [offer("fast", accuracy=0.7), offer("exact", accuracy=0.99, load=0.5)]
     ordered = POLICIES.create("load_aware").order(offers, context(objective="accuracy"))
     assert ordered[0].node_name == "exact"
+
+
+def test_a_request_stands_in_line_only_where_its_first_choice_is_full() -> None:
+    free, full = offer("free", load=0.5), [offer(f"n{n}", load=1.0) for n in range(4)]
+    assert in_line([free, *full], context(1), 3) == (free,)
+    assert in_line([*full, free], context(1), 3) == tuple(full[:3])
+    assert in_line(full, context(1), 0) == (full[0],)
+    assert in_line([], context(1), 3) == ()
