@@ -13,6 +13,7 @@ import msgspec
 from agents.faces.arguments import MAX_TIMEOUT_S, number_of, reach_of, text_of, timeout_of, trace_of
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary, version
+from agents.faces.verbs_card import CardVerbs
 from agents.faces.verbs_data import DataVerbs
 from agents.faces.verbs_documents import DocumentVerbs
 from agents.faces.verbs_generate import MAX_MESSAGES, GenerateVerbs
@@ -77,6 +78,7 @@ class Verbs:
             **DocumentVerbs(self._agent, self._options).handlers(),
             **WatchVerbs(self._agent, self).handlers(),
             **DataVerbs(self._agent).handlers(),
+            **CardVerbs(self._agent).handlers(),
         }
 
     async def _status(self, args: dict[str, Any]) -> dict[str, Any]:

@@ -270,6 +270,12 @@ class Agent:
         """The nodes that were shut out."""
         return await self._fetch("revocations", {}, list[dict[str, Any]])
 
+    async def sign_card(self, protected: str = "", payload: str = "") -> dict[str, Any]:
+        """The node's public key, and its signature of an agent card (docs/a2a.md)."""
+        return await self._fetch(
+            "sign_card", {"protected": protected, "payload": payload}, dict[str, Any]
+        )
+
     async def watch(self, every_s: float = 0.5) -> AsyncIterator[dict[str, Any]]:
         """Everything that happens, as it happens; what the events are stands in the docs."""
         items = self._doors.request("watch", {"every_s": every_s}, silence_s=None)

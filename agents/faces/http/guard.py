@@ -15,13 +15,15 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agents.faces.http import a2a
 from agents.faces.http.errors import HttpError
 from agents.faces.http.metrics import HttpMetrics
 from agents.faces.http.settings import LOOPBACK_NAMES, Settings
 
 BODY_S = 30.0  # to send a body of at most a quarter of a megabyte
-OPEN_PATHS = frozenset({"/healthz"})
-COUNTED = "/v1/"  # the paths that are work for a model
+# The card says that a key is needed, and to whom it belongs.
+OPEN_PATHS = frozenset({"/healthz", a2a.CARD_PATH, a2a.KEYS_PATH})
+COUNTED = ("/v1/", a2a.RPC_PATH)  # the paths that are work for a model
 
 
 class Guard:
