@@ -32,6 +32,7 @@ from agents.rules import make_policy
 from agents.telemetry.observer import Observer
 from capabilities.base import Capability
 from capabilities.sensors.machine import read_machine
+from agents.segments import connect
 from mesh.core.announcing import Vitals
 from mesh.core.errors import ConfigError, GossamerError
 from mesh.core.identity import show_id
@@ -135,6 +136,7 @@ class Agent:
 
             self._capabilities += make_sums(config.secure_sum, self.node)
         if config.cloud.provider:
+        connect(self._capabilities, self.port)
             from agents.cloud.desk import CloudDesk  # it brings SQLite: only who pays for it
 
             self.cloud = CloudDesk(config.cloud, state.path, self.node, record)

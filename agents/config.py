@@ -66,6 +66,22 @@ class NameSection(_Section):
     system: str = ""
 
 
+class SplitSection(_Section):
+    """A model whose first layers are here; the rest is asked of a node that holds it
+    (docs/segments.md)."""
+
+    second: str = ""
+    """A further segment of this node, with an exit of its own."""
+    theta: Annotated[float, Field(ge=0, le=2)] = 0.8
+    """How sure an exit has to be to speak; lower asks the other node less often."""
+    infer_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """The longest wait for one token of the other node."""
+    budget_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """What a token may cost by prediction, before this node goes on alone."""
+    alone: bool = False
+    """Never ask another node: the last exit always speaks."""
+
+
 class ModelSection(_Section):
     """A GGUF and the names it answers under."""
 
@@ -87,6 +103,8 @@ class ModelSection(_Section):
     """Give the memory back after so long without a request; the next one waits for the load."""
     adapters: dict[str, str] = {}
     """LoRA adapters loaded with the model: a name that requests mix in, and its GGUF file."""
+    split: SplitSection = SplitSection()
+    """Where the file is the first segment of a model: how the rest takes part."""
 
 
 class RuleSection(_Section):

@@ -12,6 +12,7 @@ from agents.port import Offer, Task
 from capabilities.embedding.messages import EMBED, KIND, Embed, Vectors
 from capabilities.messages import decode, encode
 from capabilities.slm.capability import SlmCapability
+from capabilities.slm.host import ModelHost
 from mesh.core.errors import CapabilityFailed, NoSuchName, Rejected
 from mesh.core.names import parse_address
 
@@ -66,7 +67,7 @@ class Embedders:
         for host in self._hosts():
             if not node and (wanted in ANY or wanted in host.names):
                 left_s = task.deadline - self._agent.port.now()
-                block = await host.capability.host.embed(texts, timeout_s=left_s)
+                block = await host.model.embed(texts, timeout_s=left_s)
                 made = await asyncio.to_thread(_rows, block.data, block.rows, block.width)
                 return Embedded(model=host.names[0], node=self._agent.node.me.name, vectors=made)
         raise NoSuchName(
@@ -95,7 +96,8 @@ class Embedders:
     def _hosts(self) -> list[_Host]:
         found = []
         for capability in self._agent.ready_capabilities:
-            if isinstance(capability, SlmCapability) and capability.models:
+            model = capability.host if isinstance(capability, SlmCapability) else None
+            if isinstance(model, ModelHost) and capability.models:
                 names = [served.model for served in capability.names if served.model]
                 names += [model.name for model in capability.models]
                 found.append(_Host(tuple(dict.fromkeys(names)), capability))
@@ -104,7 +106,7 @@ class Embedders:
 
 class _Host(msgspec.Struct, frozen=True):
     names: tuple[str, ...]
-    capability: SlmCapability
+    model: ModelHost
 
 
 def _rows(data: bytes, rows: int, width: int) -> list[list[float]]:

@@ -14,6 +14,7 @@ from agents.classifier.catalogue import ARITHMETIC, GENERATE, MESH, WELL_KNOWN, 
 from agents.config import AgentConfig, ModelSection, NameSection
 from agents.scheduling.admission import Ask
 from agents.telemetry.observer import Observer, WatchedCall, begun, count_served
+from agents.segments import segment_capability, segment_of
 from agents.telemetry.spans import SPAN_BYTES, Span
 from capabilities.base import Capability, Request
 from capabilities.messages import Generate, decode
@@ -129,7 +130,7 @@ def services_of(capability: Capability, observer: Observer) -> list[tuple[Served
 
 def make_capabilities(config: AgentConfig, node_name: str) -> list[Capability]:
     """Every capability that the configuration names; raises :class:`ConfigError`."""
-    capabilities: list[Capability] = [_model(section) for section in config.model]
+    capabilities: list[Capability] = [_model(section, config) for section in config.model]
     if config.machine:
         capabilities.append(MachineCapability(node_name))
     if config.reader:
@@ -144,7 +145,7 @@ def make_capabilities(config: AgentConfig, node_name: str) -> list[Capability]:
     return capabilities
 
 
-def _model(section: ModelSection) -> SlmCapability:
+def _model(section: ModelSection, config: AgentConfig) -> Capability:
     settings = Settings(
         slots=section.slots,
         context_tokens=section.context * section.slots,
@@ -170,6 +171,10 @@ def _model(section: ModelSection) -> SlmCapability:
         ),
         [_served(name, path.stem) for name in section.name],
         system_prompts={name.name: name.system for name in section.name if name.system},
+    segment = segment_of(path)
+    if segment is not None:
+        named = [_served(name, segment.model) for name in section.name]
+        return segment_capability(segment, section, settings, care, config.states, named)
         queue=section.queue,
     )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
 from capabilities.base import ACCEPTED, Admission, Capability, Occupancy, Request
-from capabilities.messages import Done, Generate, Message, Usage, decode, encode
-from capabilities.slm.host import ModelHost
+from capabilities.messages import Done, Event, Generate, Message, Usage, decode, encode
+from capabilities.slm.host import Health
+from capabilities.slm.protocol import Ready
 from mesh.core.errors import DeadlineExceeded
 from mesh.core.records import ModelInfo, ServedName
 
@@ -19,6 +21,32 @@ CLAIM_S = 5.0  # an accepted request that nobody serves within this gives its pl
 RATE_WEIGHT = 0.2  # of the newest answer in the moving averages
 RATE_TOKENS = 8  # a shorter answer says nothing about speed
 FIRST_GUESS_S = 1.0  # how long an answer takes, before the first has been measured
+
+
+class Speaker(Protocol):
+    """What holds a model: a :class:`ModelHost`, or the edge of a model on two machines."""
+
+    @property
+    def ready(self) -> Ready:
+        """What was loaded; raises before the start."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """The model."""
+
+    def health(self) -> Health:
+        """How it is now."""
+
+    async def start(self) -> ModelInfo:
+        """Load it."""
+
+    async def stop(self) -> None:
+        """End it."""
+
+    def generate(
+        self, request: Generate, *, timeout_s: float, priority: int = 0, isolation: str = ""
+    ) -> AsyncIterator[Event]:
+        """Stream an answer; the last event is Done."""
 
 
 class SlmCapability(Capability):
@@ -30,7 +58,7 @@ class SlmCapability(Capability):
 
     def __init__(
         self,
-        host: ModelHost,
+        host: Speaker,
         names: Sequence[ServedName],
         *,
         system_prompts: Mapping[str, str] | None = None,
@@ -64,7 +92,7 @@ class SlmCapability(Capability):
         return (msgspec.structs.replace(self._host.info, prompt_tokens_per_s=reads),)
 
     @property
-    def host(self) -> ModelHost:
+    def host(self) -> Speaker:
         """The model's host, for its health."""
         return self._host
 

@@ -1,0 +1,192 @@
+"""Models on two machines in a mesh: which segments this node holds, and the way to the rest.
+
+A segment that begins at the first layer is an edge: it answers under names like any model, and
+asks ``computation.gpt/segment/<model>/<from>-<to>`` of whoever offers it. Any other segment that
+ends in a head is offered under that name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agents.configure import build_noise
+from agents.port import MeshPort, Offer, Task
+from capabilities.base import Capability
+from capabilities.segments import messages
+from capabilities.segments.capability import SegmentCapability
+from capabilities.segments.files import Range, Segment, describe
+from capabilities.segments.host import SplitHost, SplitOptions
+from capabilities.slm.capability import SlmCapability
+from capabilities.slm.host import Care, ModelHost
+from mesh.core.errors import (
+    ConfigError,
+    GossamerError,
+    ModelError,
+    NobodyHealthy,
+    PeerLost,
+)
+from mesh.core.wire import Op
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from agents.config import ModelSection, StatesSection
+    from capabilities.segments.rows import Floats
+    from capabilities.slm.protocol import Settings
+    from mesh.core.records import ServedName
+
+SEGMENT = "computation.gpt/segment"
+
+
+def segment_of(path: Path) -> Segment | None:
+    """The segment in a file, or nothing; a file that cannot be read is told when it is loaded."""
+    try:
+        return describe(path)
+    except ModelError:
+        return None
+
+
+def segment_capability(
+    segment: Segment,
+    section: ModelSection,
+    settings: Settings,
+    care: Care,
+    states: StatesSection,
+    named: list[ServedName],
+) -> SegmentCapability | SlmCapability:
+    """What a ``[[model]]`` whose file is a segment offers; raises ConfigError."""
+    # Streams of several askers are open beside each other; each needs a seat of its own.
+    seats = msgspec.structs.replace(settings, sequences=max(4, settings.slots * 2))
+    if segment.range.first > 1:
+        if named:
+            raise ConfigError(
+                f"{segment.path.name} does not begin at the first layer and answers no names",
+                hint="leave [[model.name]] out: it is offered as " + segment.name,
+            )
+        return SegmentCapability(ModelHost(segment.path, seats, care=care), segment)
+    if not named:
+        raise ConfigError(
+            f"{segment.path.name} has no name to answer under",
+            hint='add [[model.name]] with name = "computation.gpt/generate", say',
+        )
+    if not segment.exit:
+        raise ConfigError(
+            f"{segment.path.name} has no exit head and cannot speak alone",
+            hint="cut the model with --exit, after a layer that has one",
+        )
+    split = section.split
+    second = None
+    if split.second:
+        other = describe(Path(split.second))
+        if other is None or other.model_sha256 != segment.model_sha256 or not other.exit:
+            raise ConfigError(
+                f"{split.second} is no segment of {segment.model} with an exit",
+                hint="cut both from one file, with exits",
+            )
+        if other.range.first != segment.range.last + 1:
+            raise ConfigError(
+                f"{split.second} holds layers {other.range}, and {segment.path.name} ends "
+                f"at {segment.range.last}"
+            )
+        second = ModelHost(other.path, seats, care=care)
+    first = ModelHost(segment.path, msgspec.structs.replace(seats, capture=True), care=care)
+    options = SplitOptions(
+        theta=split.theta,
+        infer_s=split.infer_s,
+        alone=split.alone,
+        budget_s=split.budget_s,
+    )
+    host = SplitHost(first, second, segment, options, change=_change(states))
+    return SlmCapability(
+        host,
+        named,
+        system_prompts={name.name: name.system for name in section.name if name.system},
+        queue=section.queue,
+    )
+
+
+def connect(capabilities: Sequence[Capability], mesh: MeshPort) -> None:
+    """Show every edge among them the way to its other half."""
+    for capability in capabilities:
+        host = capability.host if isinstance(capability, SlmCapability) else None
+        if isinstance(host, SplitHost):
+            host.far = MeshFar(mesh, host.segment)
+
+
+def _change(states: StatesSection) -> Callable[[Floats], Floats] | None:
+    """The noise that ``[states]`` asks for on rows before they leave, or nothing."""
+    noise = build_noise(states)
+    if noise.kind == "none":
+        return None
+    rng: list[np.random.Generator] = []
+
+    def change(rows: Floats) -> Floats:
+        import numpy as np
+
+        if not rng:
+            rng.append(np.random.default_rng(int.from_bytes(os.urandom(16), "big")))
+        return noise.apply(rows, rng[0])
+
+    return change
+
+
+class MeshFar:
+    """Implements :class:`capabilities.segments.edge.Far` over a mesh.
+
+    A stream stays at the node that opened it; when that node fails, the next question goes to
+    another one, which says what it misses.
+    """
+
+    def __init__(self, mesh: MeshPort, segment: Segment) -> None:
+        self._mesh = mesh
+        self._segment = segment
+        self._chosen: dict[str, Offer] = {}
+        self._lost: set[bytes] = set()
+
+    async def ask(self, question: messages.Question, timeout_s: float) -> messages.Answer:
+        """One question, one answer; raises as :meth:`agents.port.MeshPort.call`."""
+        task = Task(trace=os.urandom(16), deadline=self._mesh.now() + timeout_s)
+        offer = self._chosen.get(question.stream) or self._choose(task)
+        self._chosen[question.stream] = offer
+        try:
+            return await self._call(offer, question, task)
+        except GossamerError:
+            self._lost.add(offer.node)
+            self._chosen.pop(question.stream, None)
+            raise
+        finally:
+            if isinstance(question, messages.Close):
+                self._chosen.pop(question.stream, None)
+
+    async def _call(self, offer: Offer, question: messages.Question, task: Task) -> messages.Answer:
+        answer = self._mesh.call(offer, messages.encode(question), task, Op.QUERY)
+        try:
+            async for body in answer:
+                self._lost.discard(offer.node)
+                return messages.decode_answer(body)
+        finally:
+            await answer.aclose()  # type: ignore[attr-defined]
+        raise PeerLost(f"{offer.node_name} ended its answer before it began")
+
+    def _choose(self, task: Task) -> Offer:
+        """A healthy node that holds the layers after ours: the least loaded, lost ones last."""
+        mine, found = self._segment, []
+        for offer in self._mesh.offers():
+            prefix, _, piece = offer.served.name.rpartition("/")
+            if prefix != f"{SEGMENT}/{mine.model}" or not offer.healthy:
+                continue
+            layers = Range.parse(piece)
+            if layers.first == mine.range.last + 1 and layers.last == mine.layers:
+                found.append(offer)
+        if not found:
+            raise NobodyHealthy(
+                f"no healthy node offers layers {mine.range.last + 1}-{mine.layers} "
+                f"of {mine.model}",
+                hint=f"serve {mine.model}.{mine.range.last + 1}-{mine.layers}.gguf on one",
+            )
+        return min(found, key=lambda offer: (offer.node in self._lost, offer.load, offer.node))
