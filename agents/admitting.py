@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 
+from agents.boards.shedding import RETRY_S, Level, Shedding
 from agents.scheduling.admission import Ask, Decision, Gate
 from capabilities.base import Capability
 
@@ -18,17 +19,29 @@ class Door:
     capability without slots (a sensor) is always open.
     """
 
-    def __init__(self, capability: Capability, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        capability: Capability,
+        clock: Callable[[], float] = time.monotonic,
+        shedding: Shedding | None = None,
+    ) -> None:
         self._capability = capability
         self._clock = clock
+        self._shedding = shedding or Shedding()
         self._gate: Gate | None = None
         self._claims: dict[int, float] = {}
 
-    def admit(self, ticket: int, ask: Ask) -> Decision:
-        """The gate's word; a yes must be followed by :meth:`through` or :meth:`forget`."""
+    def admit(self, ticket: int, ask: Ask, *, own: bool = False) -> Decision:
+        """The gate's word; a yes must be followed by :meth:`through` or :meth:`forget`.
+
+        A node that is too hot or nearly empty still answers whoever sits before it (``own``).
+        """
         gate, now = self._current(), self._clock()
         if gate is None:
             return Decision(accepted=True)
+        if self._shedding.level is Level.RESTING and not own:
+            reason = f"this node rests: {self._shedding.reason}"
+            return Decision(accepted=False, reason=reason, retry_after_s=RETRY_S)
         for claim, since in list(self._claims.items()):
             if now - since > CLAIM_S:
                 self.forget(claim)
@@ -56,7 +69,8 @@ class Door:
         gate = self._gate
         if gate is None:
             gate = self._gate = Gate(slots=occupancy.slots, queue=occupancy.places)
-        gate.slots, gate.queue = occupancy.slots, occupancy.places
+        gate.slots = max(1, self._shedding.slots(occupancy.slots))
+        gate.queue = occupancy.places if self._shedding.level is Level.FULL else 0
         return gate
 
 

@@ -14,6 +14,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from agents.boards.readings import Readings
+from agents.boards.readings import read as read_board
+from agents.boards.shedding import Condition, Level, ShedConfig, Shedding
 from agents.cloud.leaving import Leaving
 from agents.cloud.options import ladder_options
 from agents.config import AgentConfig
@@ -21,9 +24,9 @@ from agents.configure import build_redactor
 from agents.cooperation.documents import DocumentReader
 from agents.energy import EnergyMeter
 from agents.faces.control import ControlServer
-from agents.faces.http.child import HttpDoor
+from agents.faces.http.child import HttpDoor, http_door
 from agents.faces.verbs import Verbs
-from agents.hosting import make_capabilities, services_of, this_device
+from agents.hosting import connect, make_capabilities, services_of, this_device
 from agents.ledger.book import open_ledger
 from agents.meshport import NodePort
 from agents.orchestrator.events import AskEvent
@@ -31,8 +34,6 @@ from agents.orchestrator.orchestrator import AskOptions, Orchestrator, make_part
 from agents.rules import make_policy
 from agents.telemetry.observer import Observer
 from capabilities.base import Capability
-from capabilities.sensors.machine import read_machine
-from agents.segments import connect
 from mesh.core.announcing import Vitals
 from mesh.core.errors import ConfigError, GossamerError
 from mesh.core.identity import show_id
@@ -46,10 +47,11 @@ if TYPE_CHECKING:
     from agents.cooperation.data import DataDesk
     from agents.cooperation.knowledge_service import KnowledgeDesk
     from agents.sensors.bridge import MqttBridge
+    from agents.sensors.insights import InsightDesk
 
 log = logging.getLogger("gossamer.agent")
 
-MACHINE_EVERY_S = 10.0  # how often the machine's own temperature and battery are read
+MACHINE_EVERY_S = 10.0  # how often the machine's own temperature and power are read
 GENERATES = "generate"  # the kind of a served name that answers in words
 REPORT_EVERY_S = 0.5  # how often load is looked at; it is sent only when it has changed
 
@@ -73,6 +75,8 @@ class Agent:
         self.knowledge: KnowledgeDesk | None = None
         self.data: DataDesk | None = None
         self.bridge: MqttBridge | None = None
+        self.insights: InsightDesk | None = None
+        self.shedding = Shedding(ShedConfig(**config.shed.model_dump(exclude={"enabled", "root"})))
         self.rng = random.Random()
         self.stop_requested = asyncio.Event()
         self.ready = asyncio.Event()
@@ -131,23 +135,22 @@ class Agent:
         self.orchestrator = Orchestrator(self.port, self.parts, rng=self.rng)
         self.documents = DocumentReader(self.port, self.orchestrator.asker, self.parts.general_name)
         self._capabilities = make_capabilities(config, self.node.me.name)
+        connect(self._capabilities, self.port)
         if config.secure_sum:
             from agents.sums import make_sums  # it brings numpy: only who takes part pays for it
 
             self._capabilities += make_sums(config.secure_sum, self.node)
         if config.cloud.provider:
-        connect(self._capabilities, self.port)
             from agents.cloud.desk import CloudDesk  # it brings SQLite: only who pays for it
 
             self.cloud = CloudDesk(config.cloud, state.path, self.node, record)
             self._capabilities.append(self.cloud)
         if config.publish or config.trend or config.mqtt or config.insight:
             self._capabilities.append(self._make_data())
-        if config.mqtt is not None:
-            from agents.sensors.setup import make_bridge  # it brings paho: only who has a broker
+        if config.mqtt or config.insight:
+            from agents.sensors.setup import make_sensors  # it brings paho: only who has sensors
 
-            self.bridge = make_bridge(self, config.mqtt, state.path)
-            self._capabilities.append(self.bridge)
+            self._capabilities += make_sensors(self, state.path)
         if config.knowledge is not None:
             from agents.cooperation.knowledge_setup import make_knowledge  # it brings numpy
 
@@ -162,9 +165,8 @@ class Agent:
 
             self.observer.sink = OtelSink(config.telemetry.otlp_endpoint, self.node.me.name)
         if config.http is not None:
-            self.http = HttpDoor(
-                state.path, config.http, level=config.log_level, form=config.log_format
-            )
+            level, form = config.log_level, config.log_format
+            self.http = await http_door(self.node, state.path, config.http, level=level, form=form)
             await self.http.start()
         for capability in self._capabilities:
             self._spawn(self._start_capability(capability))
@@ -208,6 +210,8 @@ class Agent:
         if self._control is not None:
             await self._control.stop()
             self._control = None
+        if self.bridge is not None:
+            await self.bridge.stop()  # while there is a disk to write on
         capabilities, self._capabilities = self._capabilities, []
         await asyncio.gather(*(c.stop() for c in capabilities), return_exceptions=True)
         if hasattr(self, "node"):
@@ -247,7 +251,10 @@ class Agent:
         return self.data
 
     def _offer(self) -> None:
-        names = [pair for c in self._ready for pair in services_of(c, self.observer)]
+        me = self.node.me.node
+        names = [
+            pair for c in self._ready for pair in services_of(c, self.observer, self.shedding, me)
+        ]
         models = [model for capability in self._ready for model in capability.models]
         self.node.offer(names, models, this_device(self._ready))
 
@@ -274,35 +281,61 @@ class Agent:
         return Load(
             inflight=sum(o.inflight for o in occupied),
             queued=sum(o.queued for o in occupied),
-            slots=sum(o.slots for o in occupied),
+            slots=self.shedding.slots(sum(o.slots for o in occupied)),
             tokens_per_s=sum(o.tokens_per_s for o in occupied),
         )
 
     async def _keep_reporting(self) -> None:
-        machine: dict[str, float] = {}
+        board = Readings()
         energy = EnergyMeter(self.config.node.watts)
         looked_at = float("-inf")
         while True:
             if time.monotonic() - looked_at >= MACHINE_EVERY_S:
-                machine, looked_at = await asyncio.to_thread(read_machine), time.monotonic()
-                energy.look(machine.get("power_w", 0.0), self.load())
+                board = await asyncio.to_thread(read_board, self.config.shed.root)
+                looked_at = time.monotonic()
+                energy.look(board.power_w, self.load())
+                self._shed(board, looked_at)
             load = self.load()
             unwell = [o.note for c in self._ready if not (o := c.occupancy()).healthy]
+            rests = self.shedding.level is Level.RESTING
+            less = [self.shedding.reason] if self.shedding.reason else []
             vitals = Vitals(
                 load=(load.inflight + load.queued) / max(1, load.slots),
                 inflight=load.inflight,
                 queued=load.queued,
                 slots=load.slots,
                 tokens_per_s=round(load.tokens_per_s, 1),
-                healthy=not unwell and not self.troubles,
-                note="; ".join([*unwell, *self.troubles])[:120],
+                healthy=not unwell and not self.troubles and not rests,
+                note="; ".join([*unwell, *self.troubles, *less])[:120],
                 tasks=self.observer.working.told(),
-                temperature_c=machine.get("temperature_c", 0.0),
-                battery=machine.get("battery", -1.0),
+                temperature_c=board.temperature_c,
+                battery=board.battery,
                 joules_per_token=energy.joules_per_token(load),
+                throttled=board.throttled,
+                power_w=board.power_w,
             )
             self.node.report(vitals)
             await asyncio.sleep(REPORT_EVERY_S)
+
+    def _shed(self, board: Readings, now: float) -> None:
+        """Take less work, or more again, by how the machine is; told where it changes."""
+        if not self.config.shed.enabled:
+            return
+        before = self.shedding.level
+        level = self.shedding.look(
+            Condition(
+                slack_c=board.slack_c,
+                throttled=board.throttled,
+                low_voltage=board.low_voltage,
+                battery=board.battery,
+                discharging=board.discharging,
+            ),
+            now,
+        )
+        if level is not before:
+            name = level.name.lower()
+            self.observer.meter.count("gossamer.shedding", level=name)
+            log.warning("work: %s, was %s: %s", name, before.name.lower(), self.shedding.reason)
 
     # -- what it is asked -------------------------------------------------------------------
 

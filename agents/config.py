@@ -48,10 +48,10 @@ class NodeSection(_Section):
     dialable: bool = True
     """False behind NAT or on a phone: no address is advertised, and links are held open to the
     other nodes, so that they can call over them."""
-
     watts: Annotated[float, Field(ge=0, le=10_000)] = 0.0
     """What the machine draws with all its slots at work, where it cannot measure that itself (0:
     not known). Nodes weigh the energy of a token when they choose among each other."""
+
 
 class NameSection(_Section):
     """A name that a model answers under, as it is advertised."""
@@ -335,7 +335,25 @@ class HttpSection(_Section):
     """The largest request taken; the local door takes no more than 256 KB."""
     certificate: Path | None = None
     private_key: Path | None = None
-    """PEM files for TLS; without them the server speaks plain HTTP."""
+    """PEM files for TLS; without them the agent makes its own where others can reach it."""
+    tls: Literal["auto", "off"] = "auto"
+    """"off": plain HTTP for others too, behind a proxy of your own, say; no web page then."""
+
+
+class ShedSection(_Section):
+    """When the node takes less work because it is hot or its battery is low (docs/boards.md)."""
+
+    enabled: bool = True
+    ease_slack_c: Annotated[float, Field(ge=-20, le=50)] = 5.0
+    """Half of the slots from so many degrees below the machine's own limit on."""
+    rest_slack_c: Annotated[float, Field(ge=-50, le=50)] = -5.0
+    """No work for others from there on; -5 is five degrees above the limit."""
+    ease_battery: Annotated[float, Field(ge=0, le=1)] = 0.3
+    rest_battery: Annotated[float, Field(ge=0, le=1)] = 0.1
+    calm_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
+    """How long it must be better before more is taken again."""
+    root: Path = Path("/")
+    """Where sys and proc are; another folder stands for a board in a test."""
 
 
 class TelemetrySection(_Section):
@@ -378,6 +396,7 @@ class AgentConfig(BaseSettings):
     http: HttpSection | None = None
     """Absent: no HTTP server."""
     telemetry: TelemetrySection = TelemetrySection()
+    shed: ShedSection = ShedSection()
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "WARNING"
     log_format: Literal["text", "json"] = "text"
     log_content: bool = False

@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from agents.admitting import Door
+from agents.boards.shedding import Shedding
 from agents.classifier.catalogue import ARITHMETIC, GENERATE, MESH, WELL_KNOWN, KnownName
 from agents.config import AgentConfig, ModelSection, NameSection
+from agents.port import MeshPort
 from agents.scheduling.admission import Ask
 from agents.telemetry.observer import Observer, WatchedCall, begun, count_served
-from agents.segments import segment_capability, segment_of
 from agents.telemetry.spans import SPAN_BYTES, Span
 from capabilities.base import Capability, Request
 from capabilities.messages import Generate, decode
+from capabilities.segments.files import Segment, describe
 from capabilities.sensors.machine import MachineCapability
 from capabilities.slm.capability import SlmCapability
 from capabilities.slm.embedded import EmbeddedModel, embedded_models
 from capabilities.slm.host import Care, ModelHost
 from capabilities.slm.protocol import Settings
-from mesh.core.errors import ConfigError, WireError
+from mesh.core.errors import ConfigError, ModelError, WireError
 from mesh.core.identity import Signed
 from mesh.core.names import check_name
 from mesh.core.records import Device, ServedName
@@ -41,10 +43,17 @@ EMBEDDED_NAMES = {"arithmetic": (ARITHMETIC,), "general": (GENERATE, MESH)}
 class CapabilityService:
     """A capability as the mesh calls it; it drops who asked and keeps what must stay apart."""
 
-    def __init__(self, capability: Capability, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        capability: Capability,
+        observer: Observer | None = None,
+        shedding: Shedding | None = None,
+        me: bytes = b"",
+    ) -> None:
         self.capability = capability
         self._observer = observer or Observer()
-        self._door = Door(capability)
+        self._door = Door(capability, shedding=shedding)
+        self._me = me
 
     def _request(self, call: IncomingCall) -> Request:
         # State computed for one asker (a prompt's prefix) must not serve another; the label
@@ -72,6 +81,7 @@ class CapabilityService:
                 patience_s=call.header.patience_ms / 1000 or math.inf,
                 lines=min(max(1, call.header.lines), MAX_LINES),
             ),
+            own=call.peer.node == self._me,
         )
         verdict = Verdict(decision.accepted, decision.reason, decision.retry_after_s)
         if decision.accepted:
@@ -120,11 +130,16 @@ class OwnServices(Protocol):
         """Its names, and what answers calls of them."""
 
 
-def services_of(capability: Capability, observer: Observer) -> list[tuple[ServedName, Service]]:
-    """The names of a capability, and what answers calls of them."""
+def services_of(
+    capability: Capability,
+    observer: Observer,
+    shedding: Shedding | None = None,
+    me: bytes = b"",
+) -> list[tuple[ServedName, Service]]:
+    """The names of a capability, and what answers calls of them; ``me`` is this node's id."""
     if isinstance(capability, OwnServices):
         return capability.services(observer)
-    service = CapabilityService(capability, observer)
+    service = CapabilityService(capability, observer, shedding, me)
     return [(served, service) for served in capability.names]
 
 
@@ -157,6 +172,12 @@ def _model(section: ModelSection, config: AgentConfig) -> Capability:
     if section.path.startswith(BUILTIN):
         return _builtin(section, settings, care)
     path = Path(section.path)
+    segment = _segment(path)
+    if segment is not None:
+        from agents.segments import segment_capability  # it brings numpy: only who cuts models
+
+        named = [_served(name, segment.model) for name in section.name]
+        return segment_capability(segment, section, settings, care, config.states, named)
     if not section.name:
         raise ConfigError(
             f"the model {path.name} has no name to answer under",
@@ -171,12 +192,26 @@ def _model(section: ModelSection, config: AgentConfig) -> Capability:
         ),
         [_served(name, path.stem) for name in section.name],
         system_prompts={name.name: name.system for name in section.name if name.system},
-    segment = segment_of(path)
-    if segment is not None:
-        named = [_served(name, segment.model) for name in section.name]
-        return segment_capability(segment, section, settings, care, config.states, named)
         queue=section.queue,
     )
+
+
+def _segment(path: Path) -> Segment | None:
+    """The segment in a file, or nothing; a file that cannot be read is told when it is loaded."""
+    try:
+        return describe(path)
+    except ModelError:
+        return None
+
+
+def connect(capabilities: Sequence[Capability], mesh: MeshPort) -> None:
+    """Show every edge of a model on two machines the way to its other half."""
+    for capability in capabilities:
+        host = capability.host if isinstance(capability, SlmCapability) else None
+        if host is not None and not isinstance(host, ModelHost):
+            from agents.segments import show_far
+
+            show_far(host, mesh)
 
 
 def _builtin(section: ModelSection, settings: Settings, care: Care) -> SlmCapability:

@@ -7,29 +7,25 @@ could) or fail (Gossamer or a part of it cannot work). A check that breaks is it
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import os
 import platform
 import re
 import resource
 import shutil
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-import msgspec
-
+from agents.boards import hardware
+from agents.boards.checks import FAIL, OK, WARN, Check, graded
+from agents.boards.readings import ROOT
 from agents.faces.client import ControlClient
 from agents.faces.control import version
 from agents.faces.door import default_state
 from mesh.core.errors import GossamerError
-
-OK, WARN, FAIL = "ok", "warn", "fail"
 
 DISTRIBUTION = "gossamer-mesh"
 PACKAGES = ("agents", "capabilities", "mesh")
@@ -40,34 +36,10 @@ MIN_DISK_MB = 100  # journal and knowledge base; models of the user's own need m
 GOOD_DISK_MB = 1000
 MIN_FILES = 256  # two links per peer and a worker's pipes; out of them ZeroMQ spins a core
 GOOD_FILES = 1024
-HOT_C = 80.0  # a Raspberry Pi throttles from 80, most other boards soon after
-MIN_YEAR = 2025  # a clock before the first release is a board without a clock chip
 CHILD_S = 60.0  # the import of native code on a small board, from a cold disk
 AGENT_S = 3.0
 
 _APT = "sudo apt install"
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One finding. ``advice`` is what to do, empty where nothing is to be done."""
-
-    name: str
-    status: str
-    value: str
-    advice: str = ""
-
-
-def healthy(checks: Iterable[Check]) -> bool:
-    """Whether nothing failed; warnings pass."""
-    return all(check.status != FAIL for check in checks)
-
-
-def graded(name: str, amount: float, bounds: tuple[float, float], unit: str, advice: str) -> Check:
-    """A quantity against what is needed and what is comfortable, in the same ``unit``."""
-    least, good = bounds
-    status = FAIL if amount < least else WARN if amount < good else OK
-    value = f"{amount:,.0f} {unit}".replace(",", " ")
-    return Check(name=name, status=status, value=value, advice="" if status == OK else advice)
 
 
 # --- The machine ------------------------------------------------------------------------------
@@ -112,8 +84,9 @@ def check_cores() -> Check:
     return Check(name="cores", status=WARN, value=value, advice=advice)
 
 
-def check_memory(meminfo: Path = Path("/proc/meminfo")) -> Check:
+def check_memory(root: Path = ROOT) -> Check:
     """Memory that is available now."""
+    meminfo = root / "proc/meminfo"
     fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
     available_mb = int(fields["MemAvailable"].split()[0]) / 1024
     advice = "stop something else, or run fewer and smaller models"
@@ -137,55 +110,6 @@ def check_files() -> Check:
         f"raise it: ulimit -n {min(4096, hard) if hard > 0 else 4096}, or LimitNOFILE= in a unit"
     )
     return graded("open files", soft, (MIN_FILES, GOOD_FILES), "at most", advice)
-
-
-def check_clock(now: float | None = None) -> Check:
-    """The year: certificates are not valid yet for a board that believes it is 1970."""
-    wall = time.time() if now is None else now
-    value = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(wall))
-    if time.gmtime(wall).tm_year >= MIN_YEAR:
-        return Check(name="clock", status=OK, value=value)
-    return Check(
-        name="clock",
-        status=FAIL,
-        value=value,
-        advice=f"set the clock: {_APT} systemd-timesyncd, or sudo date -s '...'",
-    )
-
-
-def check_temperature(sys_folder: Path = Path("/sys")) -> Check:
-    """The hottest sensor, and whether a Raspberry Pi's firmware slows the processor."""
-    hottest = -1.0
-    for zone in sys_folder.glob("class/thermal/thermal_zone*/temp"):
-        with contextlib.suppress(OSError, ValueError):  # a sensor may be asleep
-            hottest = max(hottest, int(zone.read_text()) / 1000)
-    throttled = 0
-    firmware = sys_folder / "devices/platform/soc/soc:firmware/get_throttled"
-    with contextlib.suppress(OSError, ValueError):
-        throttled = int(firmware.read_text().strip(), 16) & 0xF  # the low bits: now, not ever
-    if hottest < 0:
-        return Check(name="temperature", status=OK, value="no sensor")
-    value = f"{hottest:.0f} C{', throttled' if throttled else ''}"
-    if throttled & 1:
-        advice = "the supply voltage is too low: use the board's own power supply"
-    elif throttled or hottest >= HOT_C:
-        advice = "the processor is or will be slowed: give it a heat sink or a fan"
-    else:
-        return Check(name="temperature", status=OK, value=value)
-    return Check(name="temperature", status=WARN, value=value, advice=advice)
-
-
-def check_network() -> Check:
-    """Interfaces over which another machine could be met."""
-    names = sorted(name for _, name in socket.if_nameindex() if name != "lo")
-    if names:
-        return Check(name="network", status=OK, value=", ".join(names))
-    return Check(
-        name="network",
-        status=WARN,
-        value="loopback only",
-        advice="a mesh on this machine works; to meet others, connect it to a network",
-    )
 
 
 # --- What is installed ------------------------------------------------------------------------
@@ -332,9 +256,11 @@ def check_agent(state: Path | None) -> Check:
         return Check(name="agent", status=WARN, value=error.message, advice=error.hint)
 
 
-def examine(state: Path | None = None) -> list[Check]:
-    """Every check, in the order in which a reader would mend things."""
+def examine(state: Path | None = None, root: Path = ROOT) -> list[Check]:
+    """Every check, in the order in which a reader would mend things. ``root`` is where the files
+    of the board are."""
     looks: list[tuple[str, Callable[[], Check | list[Check]]]] = [
+        ("board", lambda: hardware.check_board(root)),
         ("python", check_python),
         ("libraries", check_libraries),
         ("package names", check_neighbours),
@@ -343,12 +269,15 @@ def examine(state: Path | None = None) -> list[Check]:
         ("embedded models", check_models),
         ("compiler", check_compiler),
         ("cores", check_cores),
-        ("memory", check_memory),
+        ("memory", lambda: check_memory(root)),
+        ("swap", lambda: hardware.check_swap(root)),
         ("disk", lambda: check_disk(state or default_state())),
         ("open files", check_files),
-        ("clock", check_clock),
-        ("temperature", check_temperature),
-        ("network", check_network),
+        ("storage", lambda: hardware.check_storage(root)),
+        ("clock", lambda: hardware.check_clock(root=root)),
+        ("temperature", lambda: hardware.check_temperature(root)),
+        ("power", lambda: hardware.check_power(root)),
+        ("network", lambda: hardware.check_network(root)),
         ("agent", lambda: check_agent(state)),
     ]
     checks: list[Check] = []

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from agents.agent import Agent
+from agents.boards.watchdog import Notifier, watched
 from agents.config import AgentConfig, load_config
 from agents.telemetry.logs import set_up
 from mesh.core.errors import GossamerError
@@ -39,10 +41,17 @@ async def serve(config: AgentConfig, *, as_json: bool = False) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, agent.stop_requested.set)
     say = _say_json if as_json else _say
-    await agent.start()
+    async with watched(Notifier()) as systemd:
+        await agent.start()
+        return await _run(agent, say, systemd)
+
+
+async def _run(agent: Agent, say: Callable[..., None], systemd: Notifier) -> int:
     try:
         node = agent.node
         say("joined", node=node.me.name, mesh=node.identity.mesh_name, seed=node.seed)
+        systemd.tell("READY=1", f"STATUS={node.me.name} of mesh {node.identity.mesh_name}")
+        page = asyncio.create_task(_tell_page(agent, say))
         ready = asyncio.create_task(agent.ready.wait())
         stop = asyncio.create_task(agent.stop_requested.wait())
         await asyncio.wait({ready, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -52,12 +61,25 @@ async def serve(config: AgentConfig, *, as_json: bool = False) -> int:
             profile = node.core.profile(node.me.node)
             names = [served.name for served in profile.names] if profile else []
             say("ready", offers=", ".join(names) or "nothing")
+            told = "; ".join(agent.troubles) or f"offers {', '.join(names) or 'nothing'}"
+            systemd.tell(f"STATUS={told[:200]}")
         await stop
         ready.cancel()
+        page.cancel()
         say("leaving", node=node.me.name)
     finally:
         await agent.stop()
     return 0
+
+
+async def _tell_page(agent: Agent, say: Callable[..., None]) -> None:
+    """Where the web page is and, where others can reach it, by what they know it."""
+    http = agent.http
+    if http is None:
+        return
+    await http.listening.wait()
+    shown = {"fingerprint": http.fingerprint} if http.fingerprint else {}
+    say("http", at=http.url, **shown)
 
 
 def _say(event: str, **facts: str) -> None:

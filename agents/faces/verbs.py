@@ -111,6 +111,7 @@ class Verbs:
             "dialable": _dialable(node.finder.reach.verdict),
             "reach": node.finder.reach.why,
             "http": agent.http.url if agent.http is not None else "",
+            "http_fingerprint": agent.http.fingerprint if agent.http is not None else "",
             "uptime_s": round(time.monotonic() - agent.started_at, 1),
             "version": version(),
             "ready": agent.ready.is_set(),
@@ -162,6 +163,8 @@ class Verbs:
                     temperature_c=status.temperature_c if status else 0.0,
                     battery=status.battery if status else -1.0,
                     joules_per_token=status.joules_per_token if status else 0.0,
+                    throttled=status.throttled if status else False,
+                    power_w=status.power_w if status else 0.0,
                     software=profile.software if profile else "",
                 )
             )

@@ -61,6 +61,8 @@ class Vitals(NamedTuple):
     temperature_c: float = 0.0
     battery: float = -1.0
     joules_per_token: float = 0.0
+    throttled: bool = False
+    power_w: float = 0.0
 
 
 class StatusGate:
@@ -82,7 +84,8 @@ class StatusGate:
         old, config = self._sent, self._config
         if old is None:
             return True
-        if (old.healthy, old.slots, old.note) != (new.healthy, new.slots, new.note):
+        before = (old.healthy, old.slots, old.note, old.throttled)
+        if before != (new.healthy, new.slots, new.note, new.throttled):
             return True
         crossed = _band(old.load) != _band(new.load)
         rate = abs(new.tokens_per_s - old.tokens_per_s)

@@ -30,6 +30,7 @@ MAX_STATUS_BYTES = 1024
 MAX_STATEMENT_BYTES = 256
 MAX_NAMES = 64
 MAX_MODELS = 16
+LIVE = -1.0  # of ServedName.newest
 
 
 class Kind(enum.IntEnum):
@@ -53,13 +54,16 @@ class ModelInfo(msgspec.Struct, frozen=True, array_like=True):
     embedding_dim: int = 0
     paced: bool = False  # stands for a slower board; its rates are stated, not computed
     prompt_tokens_per_s: float = 0.0  # as it measured when it was loaded; 0 when unknown
+    file: str = ""  # its file without the ending, which is what a ServedName calls it
 
 
 class ServedName(msgspec.Struct, frozen=True, array_like=True):
     """A name that a node offers. ``accuracy`` is measured on its own test set, -1 if never.
 
     ``priority`` and ``weight`` order endpoints as in a DNS SRV record (RFC 2782): lower
-    priority first, then in proportion to weight.
+    priority first, then in proportion to weight. ``newest`` is when the newest data behind it
+    is from, in wall seconds: 0 where it rests on no data or does not say, LIVE where it is read
+    when it is asked for.
     """
 
     name: str
@@ -71,6 +75,8 @@ class ServedName(msgspec.Struct, frozen=True, array_like=True):
     weight: int = 10
     model: str = ""
     kind: str = "generate"  # generate, subscribe or another schema of capabilities.messages
+    languages: tuple[str, ...] = ()  # BCP 47 tags that it answers in; empty: it does not say
+    newest: float = 0.0
 
 
 class Device(msgspec.Struct, frozen=True, array_like=True):
@@ -158,6 +164,8 @@ class Status(msgspec.Struct, frozen=True, array_like=True):
     temperature_c: float = 0.0  # 0 when unknown
     battery: float = -1.0  # 0 to 1, -1 when there is none
     joules_per_token: float = 0.0  # at work, prompts aside; 0 when unknown
+    throttled: bool = False  # it slows itself, for warmth or for want of power
+    power_w: float = 0.0  # what the whole machine draws, 0 when unknown
 
 
 Record = Profile | Status

@@ -146,9 +146,9 @@ class Deployment:
         self._side_by_side(lambda h: self._send(h, releases[h.name], steps[h.name]), changing)
         done: list[Done] = []
         for host in self.hosts:
-            release = releases[host.name].name
             if host not in changing:
-                done.append(Done(host=host.name, outcome="unchanged", release=release))
+                name = releases[host.name].name
+                done.append(Done(host=host.name, outcome="unchanged", release=name))
             elif any(d.outcome in {"rolled back", "failed"} for d in done):
                 done.append(Done(host=host.name, outcome="left", why="an earlier host failed"))
             else:

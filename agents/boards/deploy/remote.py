@@ -233,7 +233,8 @@ def environment(root: Path) -> dict[str, str]:
 def commands(root: Path, request: Facts) -> dict[str, tuple[list[str], dict[str, str]]]:
     """Each process of this node: its command and what it adds to the environment."""
     config = str(root / "current" / "agent.toml")
-    found = {"agent": ([request["python"], "-m", "agents.faces.up", config], {})}
+    found: dict[str, tuple[list[str], dict[str, str]]] = {}
+    found["agent"] = ([request["python"], "-m", "agents.faces.up", config], {})
     fill = {
         "{python}": request["python"],
         "{release}": str(root / "current"),
@@ -394,7 +395,7 @@ def unwell(root: Path, request: Facts) -> tuple[str, bool]:
     if not status.get("ready"):
         return "the agent is not ready", False
     peers = ask(root, request, "peers") or []
-    me = next((peer for peer in peers if peer.get("me")), {})
+    me: Facts = next((peer for peer in peers if peer.get("me")), {})
     if not me.get("healthy"):
         return "the agent is not well: %s" % (me.get("note") or "no word of itself"), True
     return "", True
@@ -450,7 +451,8 @@ def keys(root: Path, request: Facts) -> Facts:
     known = kept(root)
     known["public"] = json.loads(done.stdout)
     keep(root, known)
-    return known["public"]
+    public: Facts = known["public"]
+    return public
 
 
 VERBS = {
@@ -468,7 +470,7 @@ def main() -> None:
     try:
         if request["verb"] not in LOOKING:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        reply = {"ok": VERBS[request["verb"]](root, request)}
+        reply: Facts = {"ok": VERBS[request["verb"]](root, request)}
     except Refused as error:
         reply = {"error": str(error)}
     except OSError as error:

@@ -361,7 +361,8 @@ def _plainly(value: object) -> str:
 def doctor(state: State = None, as_json: AsJson = False) -> None:
     """Say what this machine has, what is missing and what to do about it."""
     with guarded(as_json):
-        from agents.boards.doctor import examine, healthy
+        from agents.boards.checks import healthy
+        from agents.boards.doctor import examine
         from agents.faces.sheets import checks_sheet, console, printable, show_sheet
 
         checks = examine(state)

@@ -197,6 +197,8 @@ def node_lines(peer: PeerView, world: World, width: int) -> list[Line]:
             f"{number(peer.tokens_per_s, 1)} now, {number(_best(peer, world), 1)} at best",
         ),
         ("temperature", f"{peer.temperature_c:.0f} °C" if peer.temperature_c else "-"),
+        ("slowed", "yes" if peer.throttled else "-"),
+        ("power", f"{peer.power_w:.1f} W" if peer.power_w else "-"),
         ("battery", f"{peer.battery:.0%}" if peer.battery >= 0 else "-"),
         ("round trip", f"{_trip(peer, world)} ms"),
         ("heard", "itself" if peer.me else f"{seconds(peer.seen_s)} ago"),
