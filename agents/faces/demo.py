@@ -31,6 +31,7 @@ from mesh.net.statedir import create_authority, create_identity
 ASK_TIMEOUT_S = 60.0
 START_TIMEOUT_S = 60.0  # a Raspberry Pi 3 with a slow card needs most of it
 STOP_TIMEOUT_S = 5.0
+HTTP_PATIENCE_S = 10.0  # its process starts in a second or two
 GROUP = "demo"
 
 
@@ -54,7 +55,7 @@ NODES = (
 
 def run(*, once: str | None, as_json: bool, nodes: int = 4, state: Path | None = None) -> int:
     """Start the mesh, then ask ``once`` or show a prompt; returns the exit status."""
-    with Demo(roster(nodes), state) as demo:
+    with Demo(roster(nodes), state, http=once is None) as demo:
         return asyncio.run(_run(demo, once, as_json=as_json))
 
 
@@ -70,8 +71,11 @@ def roster(count: int) -> tuple[DemoNode, ...]:
 class Demo:
     """The processes of a demonstration; leaving the ``with`` block leaves none behind."""
 
-    def __init__(self, nodes: tuple[DemoNode, ...], state: Path | None = None) -> None:
+    def __init__(
+        self, nodes: tuple[DemoNode, ...], state: Path | None = None, *, http: bool = False
+    ) -> None:
         self.nodes = nodes
+        self.http = http  # the first agent shows the web page and takes OpenAI's clients
         self._own = state is None
         self.root = state or Path(tempfile.mkdtemp(prefix="gossamer-demo-"))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -111,7 +115,8 @@ class Demo:
     def launch(self, node: DemoNode, seeds: tuple[str, ...]) -> None:
         """Start one agent as a process of its own."""
         config = self.root / f"{node.name}.toml"
-        config.write_text(_toml(node, seeds), encoding="utf-8")
+        http = self.http and node is self.nodes[0]
+        config.write_text(_toml(node, seeds, http=http), encoding="utf-8")
         with self.log(node.name).open("ab") as out:
             self.processes[node.name] = subprocess.Popen(
                 [sys.executable, "-m", "agents.faces.up", str(config)],
@@ -145,7 +150,7 @@ def _exit(number: int, _: object) -> None:
     raise SystemExit(128 + number)
 
 
-def _toml(node: DemoNode, seeds: tuple[str, ...]) -> str:
+def _toml(node: DemoNode, seeds: tuple[str, ...], *, http: bool = False) -> str:
     lines = [
         f"machine = {json.dumps(node.machine)}",
         "[node]",
@@ -161,6 +166,8 @@ def _toml(node: DemoNode, seeds: tuple[str, ...]) -> str:
             'names = "data.gpt/machine/**"',
             f"groups = [{json.dumps(GROUP)}]",
         ]
+    if http:
+        lines += ["[http]", "port = 0"]  # any: a newcomer's machine may use the usual ones
     return "\n".join(lines) + "\n"
 
 
@@ -240,8 +247,29 @@ async def _talk(client: ControlClient, once: str | None, *, as_json: bool) -> in
             return await talk.ask(client, once, "mesh", ASK_TIMEOUT_S, as_json=as_json)
         peers = msgspec.convert(await client.fetch("peers", {}), list[PeerView])
         show_sheet(peers_sheet(peers), console())
+        await _tell_http(client)
         await interact(client)
     return 0
+
+
+async def http_url(client: ControlClient) -> str:
+    """Where the first agent's page is, empty where there is none; its process comes up beside
+    the agent, a moment later."""
+    until = time.monotonic() + HTTP_PATIENCE_S
+    while not (url := (await client.fetch("status", {})).get("http", "")):
+        if time.monotonic() > until:
+            return ""  # the mesh works without it; `gossamer status` shows it once it is there
+        await asyncio.sleep(0.1)
+    return str(url)
+
+
+async def _tell_http(client: ControlClient) -> None:
+    if url := await http_url(client):
+        sys.stdout.write(
+            f"In a browser: {url}   For OpenAI's clients: base_url {url}/v1, any key\n"
+            "In another terminal: gossamer console\n"
+        )
+        sys.stdout.flush()
 
 
 class _Progress:

@@ -38,6 +38,7 @@ class Purpose:
     INVITATION = "invitation"
     RECEIPT = "receipt"  # by who served: so many tokens, to you
     COUNTERSIGN = "countersign"  # by who asked: what came of it here
+    TLS = "tls-key"  # by a node: the key that its HTTP server shows to browsers
 
 
 def signing_context(purpose: str, mesh: bytes) -> bytes:

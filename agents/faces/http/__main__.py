@@ -77,6 +77,7 @@ async def serve(settings: Settings, door: socket.socket) -> None:
         )
     )
     host, port = door.getsockname()[:2]
+    host = settings.shown or host
     scheme = "https" if settings.certificate else "http"
     _say({"listening": f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"})
     leaving = asyncio.create_task(_until_left(server))

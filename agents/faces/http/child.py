@@ -12,13 +12,19 @@ import logging
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import msgspec
 
 from agents.config import HttpSection
 from agents.faces.http.settings import Settings
 from mesh.core.errors import ConfigError
-from mesh.net.addresses import is_loopback
+from mesh.net.addresses import facing_address, is_loopback, is_wildcard
+
+if TYPE_CHECKING:
+    from agents.faces.http.tls import OwnCertificate
+    from mesh.net.node import MeshNode
 
 log = logging.getLogger("gossamer.http")
 
@@ -33,9 +39,17 @@ class HttpDoor:
     cannot."""
 
     def __init__(
-        self, state: Path, section: HttpSection, *, level: str = "WARNING", form: str = "text"
+        self,
+        state: Path,
+        section: HttpSection,
+        *,
+        level: str = "WARNING",
+        form: str = "text",
+        own: OwnCertificate | None = None,
     ) -> None:
-        settings = settings_of(section, state)
+        settings = settings_of(section, state, own)
+        self.fingerprint = own.fingerprint if own is not None else ""
+        self.listening = asyncio.Event()  # since the agent began
         self._settings = msgspec.structs.replace(settings, log_level=level, log_format=form)
         self._task: asyncio.Task[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -103,6 +117,10 @@ class HttpDoor:
             return  # something printed; nothing that concerns the agent
         if "listening" in said:
             self.url = said["listening"]
+            # Started again it is found where it was, also where any port would have done.
+            port = urlsplit(self.url).port or 0
+            self._settings = msgspec.structs.replace(self._settings, port=port)
+            self.listening.set()
             log.info("HTTP listens at %s", self.url)
         elif "error" in said:
             self.trouble = said["error"]
@@ -121,7 +139,33 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def settings_of(section: HttpSection, state: Path) -> Settings:
+def needs_certificate(section: HttpSection) -> bool:
+    """Whether the agent has to make a certificate: others can reach it, and none was given."""
+    return section.tls == "auto" and not is_loopback(section.host) and section.certificate is None
+
+
+async def http_door(
+    node: MeshNode, state: Path, section: HttpSection, *, level: str, form: str
+) -> HttpDoor:
+    """The door of a configuration, with a certificate of the node's own where it needs one."""
+    own = None
+    if needs_certificate(section):
+        settings_of(section, state)  # says what else is wrong before a key is made
+        from agents.faces.http.tls import names_of_machine, own_certificate
+
+        facing = shown_address(section.host)
+        names = names_of_machine(section.host, facing, section.hosts)
+        mesh, wall = node.identity.mesh_name, node.now().wall
+        own = await asyncio.to_thread(own_certificate, state, node.core.identity, mesh, names, wall)
+    return HttpDoor(state, section, level=level, form=form, own=own)
+
+
+def shown_address(host: str) -> str:
+    """What to tell people to open: the address that faces the network, where all are bound."""
+    return facing_address() if is_wildcard(host) or host == "::" else host
+
+
+def settings_of(section: HttpSection, state: Path, own: OwnCertificate | None = None) -> Settings:
     """The settings of a configuration; raises :class:`ConfigError` for one that is not safe."""
     keys = [section.key] if section.key else []
     if section.key_file is not None:
@@ -139,8 +183,13 @@ def settings_of(section: HttpSection, state: Path) -> Settings:
         )
     if (section.certificate is None) != (section.private_key is None):
         raise ConfigError("http.certificate and http.private_key belong together")
+    certificate = section.certificate or (own.certificate if own is not None else None)
+    private_key = section.private_key or (own.private_key if own is not None else None)
+    local = is_loopback(section.host)
     return Settings(
         state=str(state),
+        shown="" if local else shown_address(section.host),
+        page=local or certificate is not None,
         host=section.host,
         port=section.port,
         keys=keys,
@@ -148,8 +197,8 @@ def settings_of(section: HttpSection, state: Path) -> Settings:
         origins=list(section.origins),
         max_requests=section.max_requests,
         max_body_bytes=section.max_body_kb * 1024,
-        certificate=str(section.certificate or ""),
-        private_key=str(section.private_key or ""),
+        certificate=str(certificate or ""),
+        private_key=str(private_key or ""),
     )
 
 

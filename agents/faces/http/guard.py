@@ -8,7 +8,9 @@ browser send requests to loopback, also under a name that its owner points there
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
+import socket
 import time
 from urllib.parse import urlsplit
 
@@ -18,12 +20,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agents.faces.http import a2a
 from agents.faces.http.errors import HttpError
 from agents.faces.http.metrics import HttpMetrics
+from agents.faces.http.page import ASK, FILES
 from agents.faces.http.settings import LOOPBACK_NAMES, Settings
 
 BODY_S = 30.0  # to send a body of at most a quarter of a megabyte
-# The card says that a key is needed, and to whom it belongs.
-OPEN_PATHS = frozenset({"/healthz", a2a.CARD_PATH, a2a.KEYS_PATH})
-COUNTED = ("/v1/", a2a.RPC_PATH)  # the paths that are work for a model
+# The page holds nothing, what fills it needs a key; the card says that one is needed.
+OPEN_PATHS = frozenset({"/healthz", a2a.CARD_PATH, a2a.KEYS_PATH, *FILES})
+COUNTED = ("/v1/", a2a.RPC_PATH, ASK)  # the paths that are work for a model
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared, not bound
 
 
 class Guard:
@@ -35,7 +39,10 @@ class Guard:
         self._metrics = metrics
         self.busy = 0
         self._hosts = {*LOOPBACK_NAMES, *settings.hosts, settings.host.lower()}
-        self._any_host = bool(settings.keys) and settings.host in {"0.0.0.0", "::"}  # noqa: S104
+        self._any_address = settings.host in WILDCARDS
+        if self._any_address:
+            own = socket.gethostname().partition(".")[0].lower()
+            self._hosts |= {own, f"{own}.local"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI calls it."""
@@ -76,7 +83,7 @@ class Guard:
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        if not self._any_host and name not in self._hosts:
+        if name not in self._hosts and not (self._any_address and _is_address(name)):
             raise HttpError(
                 403,
                 f"this server is not called {name[:80]!r}; http.hosts lists its names",
@@ -91,6 +98,15 @@ class Guard:
                 kind="permission_error",
                 code="origin_not_allowed",
             )
+        # Browsers send no Origin with what a foreign page embeds; they say that it is foreign.
+        foreign = not origin and headers.get("sec-fetch-site") == "cross-site"
+        if foreign and scope["path"] != "/":
+            raise HttpError(
+                403,
+                "a page of another site may not load this",
+                kind="permission_error",
+                code="origin_not_allowed",
+            )
         if not self._settings.keys or scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
             return
         scheme, _, key = headers.get("authorization", "").partition(" ")
@@ -101,6 +117,15 @@ class Guard:
                 kind="authentication_error",
                 code="invalid_api_key",
             )
+
+
+def _is_address(name: str) -> bool:
+    """Whether a host is an address: no name server can point one here for a page elsewhere."""
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 class _Answer:

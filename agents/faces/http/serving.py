@@ -39,6 +39,7 @@ class Server:
         self.rng = random.Random(os.urandom(8))
         self.ping = (PING_S, PING)
         self.turns: set[Turn] = set()
+        self.watchers = 0
 
     @classmethod
     def of(cls, request: Request) -> Server:

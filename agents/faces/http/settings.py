@@ -22,6 +22,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 240 * 1024
     certificate: str = ""
     private_key: str = ""
+    shown: str = ""  # the address to tell people, where ``host`` means every address
+    page: bool = True  # whether the web page may be shown: on loopback, and over TLS
     log_level: str = "WARNING"
     log_format: str = "text"
 
