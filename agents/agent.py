@@ -26,7 +26,7 @@ from agents.energy import EnergyMeter
 from agents.faces.control import ControlServer
 from agents.faces.http.child import HttpDoor, http_door
 from agents.faces.verbs import Verbs
-from agents.hosting import connect, make_capabilities, services_of, this_device
+from agents.hosting import connected, make_capabilities, services_of, this_device
 from agents.ledger.book import open_ledger
 from agents.meshport import NodePort
 from agents.orchestrator.events import AskEvent
@@ -134,8 +134,7 @@ class Agent:
         )
         self.orchestrator = Orchestrator(self.port, self.parts, rng=self.rng)
         self.documents = DocumentReader(self.port, self.orchestrator.asker, self.parts.general_name)
-        self._capabilities = make_capabilities(config, self.node.me.name)
-        connect(self._capabilities, self.port)
+        self._capabilities = connected(make_capabilities(config, self.node.me.name), self.port)
         if config.secure_sum:
             from agents.sums import make_sums  # it brings numpy: only who takes part pays for it
 

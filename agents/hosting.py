@@ -204,14 +204,15 @@ def _segment(path: Path) -> Segment | None:
         return None
 
 
-def connect(capabilities: Sequence[Capability], mesh: MeshPort) -> None:
-    """Show every edge of a model on two machines the way to its other half."""
+def connected(capabilities: list[Capability], mesh: MeshPort) -> list[Capability]:
+    """The same, when every edge of a model on two machines knows the way to its other half."""
     for capability in capabilities:
         host = capability.host if isinstance(capability, SlmCapability) else None
         if host is not None and not isinstance(host, ModelHost):
             from agents.segments import show_far
 
             show_far(host, mesh)
+    return capabilities
 
 
 def _builtin(section: ModelSection, settings: Settings, care: Care) -> SlmCapability:

@@ -8,7 +8,7 @@ ends in a head is offered under that name.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,17 +16,15 @@ import msgspec
 
 from agents.configure import build_noise
 from agents.port import MeshPort, Offer, Task
-from capabilities.base import Capability
 from capabilities.segments import messages
 from capabilities.segments.capability import SegmentCapability
 from capabilities.segments.files import Range, Segment, describe
 from capabilities.segments.host import SplitHost, SplitOptions
-from capabilities.slm.capability import SlmCapability
+from capabilities.slm.capability import SlmCapability, Speaker
 from capabilities.slm.host import Care, ModelHost
 from mesh.core.errors import (
     ConfigError,
     GossamerError,
-    ModelError,
     NobodyHealthy,
     PeerLost,
 )
@@ -41,14 +39,6 @@ if TYPE_CHECKING:
     from mesh.core.records import ServedName
 
 SEGMENT = "computation.gpt/segment"
-
-
-def segment_of(path: Path) -> Segment | None:
-    """The segment in a file, or nothing; a file that cannot be read is told when it is loaded."""
-    try:
-        return describe(path)
-    except ModelError:
-        return None
 
 
 def segment_capability(
@@ -110,12 +100,10 @@ def segment_capability(
     )
 
 
-def connect(capabilities: Sequence[Capability], mesh: MeshPort) -> None:
-    """Show every edge among them the way to its other half."""
-    for capability in capabilities:
-        host = capability.host if isinstance(capability, SlmCapability) else None
-        if isinstance(host, SplitHost):
-            host.far = MeshFar(mesh, host.segment)
+def show_far(host: Speaker, mesh: MeshPort) -> None:
+    """Show an edge the way to its other half."""
+    if isinstance(host, SplitHost):
+        host.far = MeshFar(mesh, host.segment)
 
 
 def _change(states: StatesSection) -> Callable[[Floats], Floats] | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.house import PACKAGES, imports, modules
@@ -64,3 +67,13 @@ def test_every_folder_of_modules_is_a_package() -> None:
     orphans = {name for name in known if name.rpartition(".")[0] not in known | {""}}
     assert not orphans, f"these folders lack an __init__.py: {orphans}"
     assert set(PACKAGES) <= known
+
+
+def test_an_agent_that_needs_no_numbers_starts_without_their_library() -> None:
+    """15 MB of each agent's memory; a Pi runs several."""
+    heavy = ("numpy", "llama_cpp", "torch", "networkx", "textual")
+    code = f"import agents.agent, sys; print([m for m in {heavy!r} if m in sys.modules])"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stdout.strip() == "[]"

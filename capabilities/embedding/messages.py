@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from capabilities.embedding.space import Space
 from mesh.core.errors import WireError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
@@ -46,6 +46,8 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True):
                 f"{self.rows} vectors of {self.space.describe()} are {expected} bytes, "
                 f"not {len(self.data)}"
             )
+        import numpy as np  # an agent that embeds nothing starts without it
+
         made: Floats = np.frombuffer(self.data, "<f4").reshape(self.rows, -1).astype(np.float32)
         if not np.isfinite(made).all():
             raise WireError("a vector holds a number that is not finite")
