@@ -34,6 +34,7 @@ from agents.orchestrator.orchestrator import AskOptions, Orchestrator, make_part
 from agents.rules import make_policy
 from agents.telemetry.observer import Observer
 from capabilities.base import Capability
+from mesh.core.access import CLOUD
 from mesh.core.announcing import Vitals
 from mesh.core.errors import ConfigError, GossamerError
 from mesh.core.identity import show_id
@@ -255,6 +256,13 @@ class Agent:
             pair for c in self._ready for pair in services_of(c, self.observer, self.shedding, me)
         ]
         models = [model for capability in self._ready for model in capability.models]
+        if not self.node.me.may_publish(CLOUD):
+            # A key serves its own node's users without leave; the right is for serving others.
+            kept = [pair for pair in names if pair[0].name == CLOUD]
+            names = [pair for pair in names if pair[0].name != CLOUD]
+            if kept and not self.node.serving.own:
+                log.info("the cloud is this node's own: its certificate does not grant %s", CLOUD)
+            self.node.serving.own = {served.name: (served, service) for served, service in kept}
         self.node.offer(names, models, this_device(self._ready))
 
     @property

@@ -13,7 +13,7 @@ from agents.port import Offer, Task
 from agents.telemetry.observer import Observer, WatchedCall, begun
 from agents.telemetry.spans import root_span
 from mesh.core.access import CLOUD, Operation
-from mesh.core.errors import AccessDenied, DeadlineExceeded
+from mesh.core.errors import AccessDenied, DeadlineExceeded, NobodyHealthy, NoSuchName
 from mesh.core.events import PeerState
 from mesh.core.records import ModelInfo, ServedName
 from mesh.core.wire import CallHeader, Load, Op, Reach
@@ -42,9 +42,11 @@ class NodePort:
 
     def offers(self) -> list[Offer]:
         """Every offer that this node may use; the callee checks again."""
+        me = self._node.me.node
+        own = [(me, served) for served, _ in self._node.serving.own.values()]
         return [
             self._offer(node, served)
-            for node, served in self._node.core.store.query()
+            for node, served in [*self._node.core.store.query(), *own]
             if self._allowed(served.name)
         ]
 
@@ -52,8 +54,14 @@ class NodePort:
         self, name: str, task: Task, exclude: frozenset[bytes] = frozenset()
     ) -> list[Offer]:
         """Offers of a name, best first; raises as :meth:`NodeCore.resolve` does."""
-        found = self._node.core.resolve(name, lambda name, _: self._allowed(name), exclude)
-        offers = [self._offer(choice.node, choice.served) for choice in found]
+        own = self._own(name, exclude)
+        try:
+            found = self._node.core.resolve(name, lambda name, _: self._allowed(name), exclude)
+        except (NoSuchName, NobodyHealthy):
+            if not own:
+                raise
+            found = []
+        offers = own + [self._offer(choice.node, choice.served) for choice in found]
         if task.reach == Reach.NODE:
             offers = [offer for offer in offers if offer.me]
         elif task.reach == Reach.GROUP:
@@ -127,6 +135,13 @@ class NodePort:
                 ledger.asked(asked)
             # A cancelled caller must not leave the stream open at the other side.
             await asyncio.shield(answer.aclose())
+
+    def _own(self, name: str, exclude: frozenset[bytes]) -> list[Offer]:
+        """What this node offers to itself alone, where a rule of its own does not hide it."""
+        me = self._node.me.node
+        if name not in self._node.serving.own or me in exclude or not self._allowed(name):
+            return []
+        return [self._offer(me, self._node.serving.own[name][0])]
 
     def _allowed(self, name: str) -> bool:
         # The callee decides who may ask; a rule here hides a name from what this node uses.

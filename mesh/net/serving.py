@@ -12,6 +12,7 @@ from mesh.core.errors import AccessDenied, DeadlineExceeded, NoSuchName, Rejecte
 from mesh.core.identity import Member, Trust
 from mesh.core.names import check_name
 from mesh.core.node import NodeCore
+from mesh.core.records import ServedName
 from mesh.core.stream_events import Incoming
 from mesh.core.wire import CallHeader, Op
 from mesh.net.calls import IncomingCall, Service
@@ -32,6 +33,8 @@ class Serving:
     ) -> None:
         self.policy = policy
         self.services: dict[str, Service] = {}
+        # What only this node may ask of itself: it is neither advertised nor served to others.
+        self.own: dict[str, tuple[ServedName, Service]] = {}
         self._trust = trust
         self._core = core
         self._now = now
@@ -74,6 +77,8 @@ class Serving:
     ) -> AsyncGenerator[bytes, None]:
         """This node's call of itself; raises as a call of another does."""
         service = self.services.get(name)
+        if service is None and name in self.own:
+            service = self.own[name][1]
         if service is None:
             raise NoSuchName(f"this node does not offer {name}")
         timeout_s = header.timeout_ms / 1000

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agents.agent import Agent
@@ -20,7 +21,7 @@ from agents.port import Task
 from agents.views import AnswerView
 from benchmarks._stand_in import KEY, Fault, StandIn
 from mesh.core.access import CLOUD
-from mesh.core.errors import ConfigError, Rejected
+from mesh.core.errors import ConfigError, NoSuchName, Rejected
 from mesh.core.wire import Op, Reach
 from mesh.net.audit import audit_folder, last_entries
 from tests.agents.cloud.house import House, house, provider
@@ -193,13 +194,52 @@ def test_a_rule_of_access_keeps_the_cloud_from_a_group(tmp_path: Path, stand_in:
     asyncio.run(main())
 
 
-def test_without_the_publish_right_the_key_serves_nobody(tmp_path: Path, stand_in: StandIn) -> None:
+def test_without_the_publish_right_a_key_serves_its_own_node_and_nobody_else(
+    tmp_path: Path, stand_in: StandIn
+) -> None:
     async def main() -> None:
         async with house(tmp_path) as made:
             holder = await made.agent(
                 "holder", cloud=keyed(stand_in, tmp_path), publish=("knowledge.gpt/**",)
             )
-            assert holder.troubles
+            assert not holder.troubles
+            found = await ask(holder)
+            assert found.text == "The cloud answers so."
+            assert found.steps[0].node == "holder"
+            assert (await ask(holder, reach=Reach.MESH)).degraded
+            day = next(w for w in (await book(holder)).windows if w.window == "day")
+            assert day.spent == pytest.approx(found.cost)
+            before = len(stand_in.seen)
+
+            asker = await made.agent("asker", holder)
+            await until(
+                lambda: asker.node.core.profile(holder.node.me.node) is not None, "they know it"
+            )
+            assert not [offer for offer in asker.port.offers() if offer.served.name == CLOUD]
+            assert (await ask(asker)).degraded
+            # Nor does it answer who calls the name without having been offered it.
+            task = Task(trace=b"t" * 16, deadline=asker.port.now() + 10.0, reach=Reach.CLOUD)
+            (mine,) = holder.port.resolve(CLOUD, task)
+            forged = msgspec.structs.replace(mine, me=False)
+            with pytest.raises(NoSuchName):
+                [m async for m in asker.port._call(forged, b"", task, Op.QUERY)]
+            assert len(stand_in.seen) == before
+
+    asyncio.run(main())
+
+
+def test_ones_own_rule_keeps_ones_own_key_from_being_used(
+    tmp_path: Path, stand_in: StandIn
+) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as made:
+            deny = {"allow": False, "names": CLOUD, "ops": ["escalate"]}
+            holder = await made.agent(
+                "holder",
+                cloud=keyed(stand_in, tmp_path),
+                publish=("knowledge.gpt/**",),
+                access=[deny],
+            )
             assert (await ask(holder)).degraded
 
     asyncio.run(main())
