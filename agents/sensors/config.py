@@ -117,6 +117,8 @@ class InsightSection(_Section):
     "vitals.pulse"}; the category becomes a fact of the summary."""
     ppg: str = ""
     """The reading that is a photoplethysmogram: its heart rate is told, never the curve."""
+    ppg_hz: Annotated[float, Field(ge=0, le=2000)] = 0.0
+    """The sampling rate of that curve; 0: taken from the times."""
     words: Literal["model", "rules", "none"] = "model"
     """Who puts the summary in words; a model's text whose figures are not among the facts is
     replaced by the rules' own."""

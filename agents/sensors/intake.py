@@ -78,7 +78,7 @@ class Intake:
         self._limits = limits
         self._wall = wall
         self._feeds: dict[str, _Feed] = {}
-        self._rules: dict[str, tuple[Rule, dict[str, str]] | None] = {}
+        self._rules: dict[str, list[tuple[Rule, dict[str, str]]]] = {}
         self._told: dict[str, float] = {}
         self._source = ""
 
@@ -93,7 +93,7 @@ class Intake:
             try:
                 await self._one(message)
             except GossamerError as error:
-                self._refused(message.topic, error)
+                self.refused(message.topic, error)
             done.append(message)
             if any(feed.pending >= feed.limits.history // 2 for feed in self._feeds.values()):
                 await self._settle()
@@ -121,28 +121,26 @@ class Intake:
     async def _one(self, message: MQTTMessage) -> None:
         self.counters["messages"] += 1
         topic = message.topic
-        found = self._rule(topic)
-        if found is None:
+        rules = self._rule(topic)
+        if not rules:
             self.counters["unmapped"] += 1
-            return
-        rule, words = found
-        if message.retain and not rule.retained:
-            self.counters["retained_passed_over"] += 1
-            return
         if message.dup:
             self.counters["redelivered"] += 1
-        if rule.shape.format == "sparkplug":
-            await self._from_sparkplug(rule, words, message)
-            return
-        body = bytes(message.payload)
-        readings = taken(rule, words, body)
-        await self._publish(readings, topic, body, retained=message.retain)
+        for rule, words in rules:
+            if message.retain and not rule.retained:
+                self.counters["retained_passed_over"] += 1
+            elif rule.shape.format == "sparkplug":
+                await self._from_sparkplug(rule, words, message)
+            else:
+                body = bytes(message.payload)
+                readings = taken(rule, words, body)
+                await self._publish(readings, topic, body, retained=message.retain)
 
-    def _rule(self, topic: str) -> tuple[Rule, dict[str, str]] | None:
+    def _rule(self, topic: str) -> list[tuple[Rule, dict[str, str]]]:
         if topic not in self._rules:
             if len(self._rules) >= MAX_TOPICS:
                 self._rules.clear()
-            self._rules[topic] = self.mapper.rule_for(topic)
+            self._rules[topic] = self.mapper.rules_for(topic)
         return self._rules[topic]
 
     async def _publish(
@@ -270,7 +268,8 @@ class Intake:
 
     # -- what went wrong --------------------------------------------------------------------
 
-    def _refused(self, topic: str, error: GossamerError) -> None:
+    def refused(self, topic: str, error: GossamerError) -> None:
+        """A message that means nothing here."""
         self.counters["refused"] += 1
         line = {"topic": topic[:200], "why": error.sentence()[:300]}
         if line not in self.refusals:

@@ -26,6 +26,8 @@ class Rule:
     qos: int = 1
     retained: bool = True
     """Take what the broker kept from before; False waits for something new."""
+    shared: bool = False
+    """Others that are shared may take the same message: entities of one device."""
 
     def __post_init__(self) -> None:
         known = {*self.pattern.places, "device"}
@@ -69,13 +71,18 @@ class Mapper:
         """What to subscribe to."""
         return {rule.pattern.filter: rule for rule in reversed(self.rules)}
 
-    def rule_for(self, topic: str) -> tuple[Rule, dict[str, str]] | None:
-        """The rule of a topic, and what stood in its places."""
+    def rules_for(self, topic: str) -> list[tuple[Rule, dict[str, str]]]:
+        """The rule of a topic with what stood in its places; several where they share it."""
+        found: list[tuple[Rule, dict[str, str]]] = []
         for rule in self.rules:
+            if found and not rule.shared:
+                continue
             words = rule.pattern.match(topic)
             if words is not None:
-                return rule, words
-        return None
+                found.append((rule, words))
+                if not rule.shared:
+                    break
+        return found
 
 
 def taken(rule: Rule, words: Mapping[str, str], body: bytes) -> list[Taken]:
