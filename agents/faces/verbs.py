@@ -19,6 +19,7 @@ from agents.faces.verbs_documents import DocumentVerbs
 from agents.faces.verbs_generate import MAX_MESSAGES, GenerateVerbs
 from agents.faces.verbs_knowledge import KnowledgeVerbs
 from agents.faces.verbs_security import SecurityVerbs
+from agents.faces.verbs_sensors import SensorVerbs
 from agents.faces.verbs_watch import WatchVerbs
 from agents.orchestrator.events import (
     Answered,
@@ -78,6 +79,7 @@ class Verbs:
             **DocumentVerbs(self._agent, self._options).handlers(),
             **WatchVerbs(self._agent, self).handlers(),
             **DataVerbs(self._agent).handlers(),
+            **SensorVerbs(self._agent).handlers(),
             **CardVerbs(self._agent).handlers(),
         }
 

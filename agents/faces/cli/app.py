@@ -32,6 +32,7 @@ from agents.faces.cli.ledger import register as register_ledger
 from agents.faces.cli.mcp import register as register_mcp
 from agents.faces.cli.meshes import mesh_app
 from agents.faces.cli.models import register as register_models
+from agents.faces.cli.sensors import sensors_app
 from agents.faces.cli.simulate import register as register_simulate
 from agents.faces.cli.sums import register as register_sums
 from agents.faces.cli.watching import register as register_watching
@@ -52,6 +53,7 @@ app = typer.Typer(
 )
 app.add_typer(mesh_app, name="mesh")
 app.add_typer(access_app, name="access")
+app.add_typer(sensors_app, name="sensors")
 admission.register(app)
 register_audit(app)
 register_budget(app)
