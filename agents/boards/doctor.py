@@ -28,6 +28,7 @@ from agents.faces.door import default_state
 from mesh.core.errors import GossamerError
 
 DISTRIBUTION = "gossamer-mesh"
+LLAMA = "llama-cpp-python"
 PACKAGES = ("agents", "capabilities", "mesh")
 MIN_PYTHON = (3, 11)
 MIN_MEMORY_MB = 400  # an agent of 80 MB and one embedded worker of 150, and a system beside them
@@ -133,6 +134,8 @@ def check_libraries() -> list[Check]:
         try:
             checks.append(Check(name=name, status=OK, value=metadata.version(name)))
         except metadata.PackageNotFoundError:
+            if name == LLAMA:  # a node without models still relays, senses and asks
+                continue
             advice = f"pip install {name}"
             checks.append(Check(name=name, status=FAIL, value="missing", advice=advice))
     return checks
@@ -158,6 +161,13 @@ _LLAMA = (
 def check_llama(command: list[str] | None = None) -> Check:
     """Load llama.cpp where its crash is not ours, and say what of the processor it uses."""
     name = "llama.cpp"
+    if command is None and importlib.util.find_spec("llama_cpp") is None:
+        return Check(
+            name=name,
+            status=WARN,
+            value="not installed: no model runs here",
+            advice="run install.sh without --without-llama, or pip install llama-cpp-python",
+        )
     try:
         done = subprocess.run(
             command or [sys.executable, "-c", _LLAMA],

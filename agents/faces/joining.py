@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from agents.boards.profiles import choose, look
 from agents.faces.door import default_state
 from agents.faces.meshes import PORTS, agent_toml
 from mesh.core.errors import ConfigError
@@ -45,7 +46,10 @@ def join(
     body = read_certificate(identity.certificate)
     host = "127.0.0.1" if _local(token) else "0.0.0.0"  # noqa: S104 - members only, encrypted
     config.write_text(
-        agent_toml(".", host, advertise, _ports(host), identity.doors, models), encoding="utf-8"
+        agent_toml(
+            ".", host, advertise, _ports(host), identity.doors, models, choose(look()).size
+        ),
+        encoding="utf-8",
     )
     return {
         "node": body.name,

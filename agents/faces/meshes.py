@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from agents.boards.profiles import ModelSizes
 from mesh.core.errors import ConfigError, IdentityError
 from mesh.core.identity import ANY_GROUP, fingerprint, read_certificate, show_id
 from mesh.core.invitations import Issued
@@ -168,8 +169,10 @@ def agent_toml(
     ports: tuple[int, int, int],
     seeds: tuple[str, ...],
     models: tuple[str, ...],
+    size: ModelSizes | None = None,
 ) -> str:
-    """A configuration that is ready to run; ``state`` is relative to the file."""
+    """A configuration that is ready to run; ``state`` is relative to the file, ``size`` what the
+    machine's profile gives a model of the user's own."""
     control, bulk, admission = ports
     lines = [
         "# Written by gossamer. Start it with: gossamer up --config agent.toml",
@@ -184,7 +187,12 @@ def agent_toml(
         "",
     ]
     for model in models:
-        lines += ["[[model]]", f"path = {json.dumps(model)}", ""]
+        lines += ["[[model]]", f"path = {json.dumps(model)}"]
+        if size is not None and not model.startswith("builtin:"):
+            given = {"context": size.context, "slots": size.slots, "queue": size.queue}
+            lines += [f"{key} = {value}" for key, value in given.items()]
+            lines += [f"threads = {size.threads}"] if size.threads else []
+        lines.append("")
     if not models:
         lines += ["# [[model]]", '# path = "builtin:arithmetic"   # or the path of any GGUF', ""]
     return "\n".join(lines)

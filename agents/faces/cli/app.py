@@ -13,6 +13,7 @@ import typer
 from agents.faces.cli import admission
 from agents.faces.cli.access import access_app
 from agents.faces.cli.audit import register as register_audit
+from agents.faces.cli.boards import board_app
 from agents.faces.cli.budget import register as register_budget
 from agents.faces.cli.common import (
     EXIT_FAILED,
@@ -53,6 +54,7 @@ app = typer.Typer(
 )
 app.add_typer(mesh_app, name="mesh")
 app.add_typer(access_app, name="access")
+app.add_typer(board_app, name="board")
 app.add_typer(sensors_app, name="sensors")
 admission.register(app)
 register_audit(app)
