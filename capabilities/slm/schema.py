@@ -31,6 +31,7 @@ VALUE_DEPTH = 2  # containers within containers of a value of any type
 _NOTES = frozenset(
     {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"}
     | {"$schema", "$id", "$comment", "$defs", "definitions"}
+    | {"strict"}  # a flag of OpenAI's beside the schema, which Home Assistant writes into it
 )
 _KEYWORDS = {
     "object": frozenset(["properties", "required", "additionalProperties"]),

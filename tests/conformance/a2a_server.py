@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from a2a.server.request_handlers import DefaultRequestHandler
 
 from agents.faces.a2a import endpoint
 from agents.faces.http.__main__ import listen
@@ -38,7 +37,7 @@ class Slow(Agent):
                 yield event
 
 
-class Hasty(DefaultRequestHandler):
+class Hasty(endpoint.Handler):
     """Returns from ``SendMessage`` while the task is at work."""
 
     async def on_message_send(self, params: Any, context: Any) -> Any:
@@ -64,7 +63,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9999)
     asked = parser.parse_args()
     if asked.hold:
-        endpoint.DefaultRequestHandler = Hasty  # type: ignore[attr-defined]
+        endpoint.Handler = Hasty  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder)) as served:
         asyncio.run(serve(served.state, asked.port, asked.hold))
 

@@ -7,15 +7,18 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 from a2a.server.context import ServerCallContext
+from a2a.server.events import Event
 from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.request_handlers.response_helpers import agent_card_to_dict
 from a2a.server.routes.common import DefaultServerCallContextBuilder
 from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
-from a2a.types import AgentCard
+from a2a.types import AgentCard, Message, SendMessageRequest, Task
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -80,6 +83,32 @@ class Contexts(DefaultServerCallContextBuilder):
         return Client(hashlib.sha256(key.encode()).hexdigest()[:16] if key else "")
 
 
+class Handler(DefaultRequestHandler):
+    """The SDK's, which takes a follow-up without its context for one of another context."""
+
+    async def on_message_send(
+        self, params: SendMessageRequest, context: ServerCallContext
+    ) -> Message | Task:
+        """See the base."""
+        await self._find_context(params.message, context)
+        return await super().on_message_send(params, context)
+
+    async def on_message_send_stream(
+        self, params: SendMessageRequest, context: ServerCallContext
+    ) -> AsyncGenerator[Event, None]:
+        """See the base."""
+        await self._find_context(params.message, context)
+        async with aclosing(super().on_message_send_stream(params, context)) as events:
+            async for event in events:
+                yield event
+
+    async def _find_context(self, message: Message, context: ServerCallContext) -> None:
+        if message.task_id and not message.context_id:
+            task = await self.task_store.get(message.task_id, context)
+            if task is not None:
+                message.context_id = task.context_id
+
+
 class Endpoint:
     """Cards, keys and the JSON-RPC of one agent."""
 
@@ -88,7 +117,7 @@ class Endpoint:
         self._keys = keys
         self._cards: OrderedDict[tuple[str, bool], Made] = OrderedDict()
         template = cards.public_card("http://localhost", "", version(), keys=keys)
-        handler = DefaultRequestHandler(
+        handler = Handler(
             agent_executor=MeshExecutor(agent),
             task_store=BoundedTasks(),
             agent_card=template,
