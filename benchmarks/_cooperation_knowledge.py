@@ -24,7 +24,7 @@ from benchmarks._report import progress
 from capabilities.slm.embedded import embedded_models
 from capabilities.slm.training import air_quality, arithmetic, general, traffic, vitals
 
-PER_DOMAIN, PER_DOMAIN_QUICK = 100, 8
+PER_DOMAIN, PER_DOMAIN_QUICK = 50, 8
 PARAPHRASES, PARAPHRASES_QUICK = 200, 60  # of each domain
 NEAR, NEAR_QUICK = 1000, 200
 TIMEOUT_S = 30.0
@@ -148,10 +148,12 @@ async def _on_mesh(running: Demo, questions: Asked, domains: dict[str, Domain]) 
         again = [await _ask(client, q) for _, q, _ in _told(questions, "a second time")]
         after = await client.fetch("knowledge_list", {})
     rows = list(zip(questions, alone, mesh, experts, again, strict=True))
+    # A gap is a step: of a question of two parts one may have been kept and the other not.
     kept = [
-        (first, second)
-        for (_, _, _), _, first, _, second in rows
-        if first["remote"] and any("kept" in x and "not kept" not in x for x in first["learnt"])
+        second["calls"].get(step, 0)
+        for _, _, first, _, second in rows
+        for step, learnt in first["learnt"]
+        if learnt.startswith("kept")
     ]
     return {
         "alone": _share([right(a["text"]) for (_, _, right), a, *_ in rows]),
@@ -159,13 +161,13 @@ async def _on_mesh(running: Demo, questions: Asked, domains: dict[str, Domain]) 
         "second_time_accuracy": _share([right(x["text"]) for (_, _, right), *_, x in rows]),
         "cloud_share": _share([m["cloud"] for _, _, m, *_ in rows]),
         # Of the gaps that were filled and kept: the calls that the same questions take again.
-        "second_time": sum(second["remote"] for _, second in kept)
+        "second_time": sum(kept)
         + after["counters"].get("knowledge_peers_asked", 0)
         - learnt["counters"].get("knowledge_peers_asked", 0),
-        "gaps": sum(m["remote"] > 0 for _, _, m, *_ in rows),
+        "gaps": sum(calls > 0 for _, _, m, *_ in rows for calls in m["calls"].values()),
         "gaps_kept": len(kept),
         "not_kept": _counted(
-            x for _, _, m, *_ in rows for x in m["learnt"] if x.startswith("not kept")
+            x for _, _, m, *_ in rows for _, x in m["learnt"] if x.startswith("not kept")
         ),
         "remote_calls": {
             "first": sum(m["remote"] for _, _, m, *_ in rows),
@@ -189,12 +191,15 @@ def _expert(key: str, domains: dict[str, Domain]) -> str:
 async def _ask(client: ControlClient, question: str, **more: str) -> dict[str, Any]:
     asked = {"question": question, "timeout_s": TIMEOUT_S, **more}
     answer = await client.fetch("ask", asked, silence_s=TIMEOUT_S + 10)
-    tried = [node for step in answer["steps"] for node in step["attempts"]]
+    calls = {step["id"]: sum(node != DESK for node in step["attempts"]) for step in answer["steps"]}
     return {
         "text": answer["text"],
-        "remote": sum(node != DESK for node in tried),
+        "calls": calls,
+        "remote": sum(calls.values()),
         "cloud": any(step["cloud"] for step in answer["steps"]),
-        "learnt": [d["action"] for d in answer["decisions"] if d["rule"] == "knowledge.learn"],
+        "learnt": [
+            (d["step"], d["action"]) for d in answer["decisions"] if d["rule"] == "knowledge.learn"
+        ],
     }
 
 

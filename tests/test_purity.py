@@ -39,6 +39,7 @@ PURE = (
     "capabilities.reading.extract",
     "capabilities.reading.units",
     "agents.cooperation.cache",
+    "agents.cooperation.cache_asking",
     "agents.cooperation.cache_facts",
     "agents.cooperation.knowledge",
     "capabilities.knowledge.cutting",

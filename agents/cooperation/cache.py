@@ -20,6 +20,7 @@ NOTHING = "nothing"
 FALSE_HIT_STEP = 0.01
 CONFIRMED_STEP = 0.005
 CONFIRMED_EVERY = 50  # hits without a complaint before the threshold comes down a step
+PINNING_WORDS = 2  # equal words that pin a question down: one is asked about in many ways
 MOST_UPPER = 0.995  # above it, only the same words would hit
 
 
@@ -104,4 +105,5 @@ def decide(asked: Facts, known: Known, upper: float, thresholds: Thresholds) -> 
 
 def _pinned(asked: Facts, known: Facts) -> bool:
     """Whether more than a cosine says that both ask for one thing."""
-    return asked.numbers >= 2 or (bool(about(asked)) and about(asked) == about(known))
+    words = about(asked)
+    return asked.numbers >= 2 or (len(words) >= PINNING_WORDS and words == about(known))

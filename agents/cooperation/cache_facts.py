@@ -12,6 +12,15 @@ from decimal import Decimal, InvalidOperation
 
 import msgspec
 
+from agents.cooperation.cache_asking import (
+    ASKED,
+    BASE_FORM,
+    Frame,
+    asked_one_way,
+    frame_of,
+    reversed_roles,
+)
+
 MAX_CHARS = 4096  # a longer question is never reused: comparing it is no cheaper than answering
 
 _SIGNS = {"+": "+", "-": "-", "\u2212": "-", "*": "*", "\u00d7": "*", "/": "/", "\u00f7": "/",
@@ -156,7 +165,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     ``figures``: numbers with their units, what they are of, and operations, as :func:`_settled`
     orders them. ``names`` are words with a capital inside a sentence, lower-cased. ``words``
-    are all other words, in their order.
+    are all other words, in their order; ``frame``: what may turn them round.
     """
 
     figures: tuple[str, ...] = ()
@@ -165,6 +174,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     opposites: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    frame: Frame = Frame()
     whole: bool = True  # false: the text was too long to compare
 
     def key(self) -> str:
@@ -182,6 +192,7 @@ def facts_of(text: str) -> Facts:
     figures: list[_Figure] = []
     opposites: set[str] = set()
     words: list[str] = []
+    calculating: list[tuple[int, str]] = []
     negations, currency = 0, ""
     for place, token in enumerate(tokens):
         before = tokens[place - 1] if place else ""
@@ -206,13 +217,19 @@ def facts_of(text: str) -> Facts:
                 figures.append(_Figure("operation", _SIGNS[token]))
         elif token in _OPERATIONS:
             figures.append(_Figure("operation", _OPERATIONS[token]))
+            calculating.append((len(words), token))
         elif token in _NEGATIONS:
             negations += 1
         else:
-            if token in _OPPOSITES:
+            if token in _OPPOSITES or token.startswith(ASKED):
                 opposites.add(token)
-            words.append(_stem(token))
+            words.append("found" if _is_found(token, before) else _stem(token))
     numbers = sum(figure.kind == "number" for figure in figures)
+    if numbers:  # they say what is asked for: "how many is 3 and 4"
+        opposites = {word for word in opposites if not word.startswith(ASKED)}
+    else:  # nothing is calculated: "taken out of the mesh"
+        for place, token in reversed(calculating):
+            words.insert(place, _stem(token))
     return Facts(
         figures=_settled(figures, numbers),
         numbers=numbers,
@@ -220,6 +237,7 @@ def facts_of(text: str) -> Facts:
         opposites=tuple(sorted(opposites)),
         names=tuple(sorted(names)),
         words=tuple(words),
+        frame=frame_of(text.lower()),
         whole=whole,
     )
 
@@ -238,7 +256,22 @@ def difference(first: Facts, second: Facts) -> str:
     strange = _unnamed(first, second) or _unnamed(second, first)
     if strange:
         return f"only one of the two names {strange}"
-    return _substituted(first.words, second.words)
+    if not first.numbers and reversed_roles(
+        _subjects(first), _subjects(second), (first.frame, second.frame)
+    ):
+        return "the same words stand in another order"
+    return _substituted(first.words, second.words) or _each_its_own(first, second)
+
+
+def _each_its_own(first: Facts, second: Facts) -> str:
+    """Without figures to hold them together, two questions that each speak of something that the
+    other does not are two questions: "when a node leaves", "when a node is full"."""
+    if first.numbers:
+        return ""
+    if first.frame.closed != second.frame.closed:
+        return "only one of the two is answered by yes or no"
+    one, other = about(first) - about(second), about(second) - about(first)
+    return f"one says {min(one)}, the other {min(other)}" if one and other else ""
 
 
 def _unnamed(first: Facts, second: Facts) -> str:
@@ -258,7 +291,7 @@ def _unnamed(first: Facts, second: Facts) -> str:
 
 def _written_one_way(text: str) -> str:
     """Lower case; units, quantities and spoken sums each in one writing."""
-    plain = _THOUSANDS.sub("", _CONTRACTION.sub(" not", text.lower()))
+    plain = asked_one_way(_THOUSANDS.sub("", _CONTRACTION.sub(" not", text.lower())))
     for pattern, made in (*_QUANTITIES, *((p, f" {unit} ") for p, unit in _UNITS)):
         plain = pattern.sub(made, plain)
     plain = " ".join(plain.split())
@@ -331,26 +364,33 @@ def _plain(text: str) -> str:
     return format(number.normalize(), "f") if number else "0"
 
 
+def _is_found(word: str, before: str) -> bool:
+    """ "Where do I find it" only asks where it is; "how do bees find flowers" is of finding."""
+    return word == "find" and before not in {"i", "one", "to", "we", "you"}
+
+
 def _stem(word: str) -> str:
-    """Crude on purpose: "nodes" is "node", "finding" is "find"."""
-    for ending in ("ing", "ies", "es", "ed", "s"):
+    """Crude on purpose: "nodes" is "node", "finding" is "find", "found" as well."""
+    word = BASE_FORM.get(word, word)
+    for ending in ("ence", "ance", "ing", "ies", "es", "ed", "s"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             return word[: -len(ending)]
-    return word
+    return word[:-1] if word.endswith("e") and len(word) > 4 else word  # "change" is "chang"
 
 
 # Words that only ask; any of them may stand for another.
 _ASKING_WORDS = """
 a an answer are ask be calculate can check compute could describe do does evaluate explain find
-for get give how i is it know let like look make me much need now of out please rate result say
-show solve state tell that thanks the this to value want what whats which will work would you
+for get give how i is it know let like look make me much need now of out please rate require
+result say show solve state tell that thanks the this to value want what whats which will work
+would you
 """
 _ASKING = frozenset(map(_stem, _ASKING_WORDS.split()))
 _LITTLE_WORDS = """
-about also am and as at because been but by did from had has have he here her him his if in into
-its just may might more most must my no nor not on one only or our over own shall she should so
-some such than their them then there these they those through too under until up us very was we
-were when where while who whom whose why with your
+about also am and as at because become been between but by did from had has have he here her him
+his if in into its just may might more most must my no nor not on one only or our over own shall
+she should so some such than their them then there these they those through too under until up us
+very was we were when where while who whom whose why with your
 """
 _LITTLE = frozenset(map(_stem, _LITTLE_WORDS.split()))
 _PLAIN = frozenset(["the", "a", "an", "my", "is", "of", "what", "how", "and", "or"])
@@ -381,5 +421,9 @@ def figures_of(text: str) -> frozenset[str]:
 
 def about(facts: Facts) -> frozenset[str]:
     """What a question is about: its words and names without those that only ask."""
-    words = {*facts.words, *map(_stem, facts.names)}
-    return frozenset(word for word in words if len(word) > 1) - _ASKING - _LITTLE
+    return frozenset((*_subjects(facts), *map(_stem, facts.names))) - _ASKING - _LITTLE
+
+
+def _subjects(facts: Facts) -> tuple[str, ...]:
+    """The words that a question is about, in their order."""
+    return tuple(word for word in facts.words if len(word) > 1 and word not in _ASKING | _LITTLE)
