@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from agents.administering import AdminService, Steward
 from agents.boards.readings import Readings
 from agents.boards.readings import read as read_board
 from agents.boards.shedding import Condition, Level, ShedConfig, Shedding
@@ -134,6 +135,8 @@ class Agent:
             options=await self._options(),
         )
         self.orchestrator = Orchestrator(self.port, self.parts, rng=self.rng)
+        self.steward = Steward(self, record)
+        self.node.serving.admin = AdminService(self.steward)
         self.documents = DocumentReader(self.port, self.orchestrator.asker, self.parts.general_name)
         self._capabilities = connected(make_capabilities(config, self.node.me.name), self.port)
         if config.secure_sum:
@@ -240,15 +243,21 @@ class Agent:
     async def data_desk(self) -> DataDesk:
         """What publishes here; made when something is published for the first time."""
         if self.data is None:
-            desk = self._make_data()
-            self._capabilities.append(desk)
-            await self._start_capability(desk)
+            await self.add(self._make_data())
         assert self.data is not None
         if self.ready.is_set() and self.data not in self._ready:
             raise ConfigError(
                 "the feeds of this agent did not start", hint="; ".join(self.troubles)[:400]
             )
         return self.data
+
+    async def add(self, capability: Capability) -> None:
+        """Offer one more capability; the agent starts it, and stops it with itself.
+
+        What does not start stands in ``troubles``, and leaves the rest running.
+        """
+        self._capabilities.append(capability)
+        await self._start_capability(capability)
 
     def _offer(self) -> None:
         me = self.node.me.node
@@ -264,6 +273,26 @@ class Agent:
                 log.info("the cloud is this node's own: its certificate does not grant %s", CLOUD)
             self.node.serving.own = {served.name: (served, service) for served, service in kept}
         self.node.offer(names, models, this_device(self._ready))
+
+    async def bring(self, capability: Capability) -> None:
+        """As :meth:`add`, for who waits for it: raises :class:`ConfigError` where it cannot."""
+        before = len(self.troubles)
+        await self.add(capability)
+        if capability not in self._ready:
+            self._capabilities.remove(capability)
+            why = "; ".join(self.troubles[before:])
+            del self.troubles[before:]  # it is told to who asked for it; the node is not unwell
+            raise ConfigError(why or "it did not start")
+
+    def withdraw(self, capability: Capability) -> None:
+        """Offer it no more; calls under way go on until it is stopped."""
+        self._ready.remove(capability)
+        self._offer()
+
+    async def remove(self, capability: Capability) -> None:
+        """Stop what was withdrawn."""
+        self._capabilities.remove(capability)
+        await capability.stop()
 
     @property
     def ready_capabilities(self) -> list[Capability]:
@@ -320,6 +349,7 @@ class Agent:
                 joules_per_token=energy.joules_per_token(load),
                 throttled=board.throttled,
                 power_w=board.power_w,
+                draining=bool(self.node.serving.draining),
             )
             self.node.report(vitals)
             await asyncio.sleep(REPORT_EVERY_S)

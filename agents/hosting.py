@@ -145,7 +145,7 @@ def services_of(
 
 def make_capabilities(config: AgentConfig, node_name: str) -> list[Capability]:
     """Every capability that the configuration names; raises :class:`ConfigError`."""
-    capabilities: list[Capability] = [_model(section, config) for section in config.model]
+    capabilities: list[Capability] = [make_model(section, config) for section in config.model]
     if config.machine:
         capabilities.append(MachineCapability(node_name))
     if config.reader:
@@ -160,7 +160,8 @@ def make_capabilities(config: AgentConfig, node_name: str) -> list[Capability]:
     return capabilities
 
 
-def _model(section: ModelSection, config: AgentConfig) -> Capability:
+def make_model(section: ModelSection, config: AgentConfig) -> Capability:
+    """A model as a capability, not started yet; raises :class:`ConfigError`."""
     settings = Settings(
         slots=section.slots,
         context_tokens=section.context * section.slots,

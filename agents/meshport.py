@@ -15,7 +15,7 @@ from agents.telemetry.spans import root_span
 from mesh.core.access import CLOUD, Operation
 from mesh.core.errors import AccessDenied, DeadlineExceeded, NobodyHealthy, NoSuchName
 from mesh.core.events import PeerState
-from mesh.core.records import ModelInfo, ServedName
+from mesh.core.records import LIVE, ModelInfo, ServedName, Status
 from mesh.core.wire import CallHeader, Load, Op, Reach
 from mesh.net.node import MeshNode
 
@@ -143,6 +143,13 @@ class NodePort:
             return []
         return [self._offer(me, self._node.serving.own[name][0])]
 
+    def _takes(self, node: bytes, me: bool, status: Status | None) -> bool:
+        """Whether a node takes anything new, as far as is known."""
+        if me:
+            return not self._node.serving.draining
+        drained = status is not None and status.draining
+        return not drained and self._node.core.membership.state(node) in USABLE
+
     def _allowed(self, name: str) -> bool:
         # The callee decides who may ask; a rule here hides a name from what this node uses.
         needed = (Operation.RESOLVE, Operation.ESCALATE) if name == CLOUD else (Operation.RESOLVE,)
@@ -157,28 +164,40 @@ class NodePort:
         mesh = self._node
         me = node == mesh.me.node
         load, status, profile = mesh.load(node), mesh.core.status(node), mesh.core.profile(node)
-        models = profile.models if profile is not None else ()
-        # A name's model goes by its file, a profile's by its header: where there is one it is it.
-        mine = models if len(models) == 1 else [m for m in models if m.name == served.model]
+        model = _model(profile.models if profile is not None else (), served)
         return Offer(
             node=node,
             node_name=mesh.name_of(node),
             served=served,
             me=me,
-            healthy=me or mesh.core.membership.state(node) in USABLE,
+            healthy=self._takes(node, me, status),
             load=(load.inflight + load.queued) / max(1, load.slots),
             slots=load.slots,
             seen_at=mesh.load_seen_at(node),
             tokens_per_s=load.tokens_per_s,
             round_trip_s=0.0 if me else mesh.core.round_trip(node) or 0.0,
-            prompt_tokens_per_s=max(0.0, mine[0].prompt_tokens_per_s) if mine else 0.0,
+            prompt_tokens_per_s=max(0.0, model.prompt_tokens_per_s) if model else 0.0,
             battery=status.battery if status is not None else -1.0,
             temperature_c=status.temperature_c if status is not None else 0.0,
             joules_per_token=max(0.0, status.joules_per_token) if status is not None else 0.0,
-            model=self._model(node, served.model),
+            model=model,
+            languages=served.languages,
+            data_age_s=_age_s(served.newest, mesh.now().wall),
         )
 
-    def _model(self, node: bytes, name: str) -> ModelInfo | None:
-        profile = self._node.core.profile(node) if name else None
-        found = (model for model in profile.models if model.name == name) if profile else ()
-        return next(iter(found), None)
+
+def _model(models: Sequence[ModelInfo], served: ServedName) -> ModelInfo | None:
+    """The model behind a name. A name calls it by its file, or by what its header says; where a
+    node has only one and the name has a model, it is that."""
+    if not served.model:
+        return None
+    called = [m for m in models if served.model in {m.file, m.name}]
+    return called[0] if called else models[0] if len(models) == 1 else None
+
+
+def _age_s(newest: float, wall: float) -> float:
+    """Of the newest data behind a name, -1 when it has none or does not say. A node whose clock
+    runs ahead has no data from the future."""
+    if newest == LIVE:
+        return 0.0
+    return max(0.0, wall - newest) if newest > 0 else -1.0

@@ -32,6 +32,7 @@ class PeerView(msgspec.Struct, frozen=True, kw_only=True):
     battery: float = -1.0  # 0 to 1, -1 when there is none
     joules_per_token: float = 0.0  # 0 when unknown
     throttled: bool = False  # it slows itself, for warmth or for want of power
+    draining: bool = False  # it finishes what runs and takes nothing new
     power_w: float = 0.0  # what the whole machine draws, 0 when unknown
     software: str = ""
 

@@ -13,6 +13,7 @@ import msgspec
 from agents.faces.arguments import MAX_TIMEOUT_S, number_of, reach_of, text_of, timeout_of, trace_of
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary, version
+from agents.faces.verbs_admin import AdminVerbs
 from agents.faces.verbs_card import CardVerbs
 from agents.faces.verbs_data import DataVerbs
 from agents.faces.verbs_documents import DocumentVerbs
@@ -42,7 +43,7 @@ from mesh.core.errors import ConfigError, NoSuchName, WireError
 from mesh.core.events import PeerState
 from mesh.core.identity import show_id
 from mesh.core.names import matches, parse_address
-from mesh.core.records import Dialable
+from mesh.core.records import Dialable, Status
 from mesh.core.wire import Op, Reach
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Verbs:
             "ask": self._ask,
             "budget": unary(self._budget),
             "ledger": unary(self._ledger),
+            **AdminVerbs(self._agent).handlers(),
             **SecurityVerbs(self._agent).handlers(),
             **GenerateVerbs(self._agent).handlers(),
             **KnowledgeVerbs(self._agent).handlers(),
@@ -166,11 +168,18 @@ class Verbs:
                     battery=status.battery if status else -1.0,
                     joules_per_token=status.joules_per_token if status else 0.0,
                     throttled=status.throttled if status else False,
+                    draining=self._draining(member.node, status),
                     power_w=status.power_w if status else 0.0,
                     software=profile.software if profile else "",
                 )
             )
         return sorted(views, key=lambda view: (not view.me, view.name))
+
+    def _draining(self, node: bytes, status: Status | None) -> bool:
+        mesh = self._agent.node
+        if node == mesh.me.node:
+            return bool(mesh.serving.draining)
+        return status is not None and status.draining
 
     async def _names(self, args: dict[str, Any]) -> list[Any]:
         pattern = str(args.get("pattern") or "*.gpt/**")

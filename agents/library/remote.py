@@ -33,6 +33,7 @@ from capabilities.messages import Generate, Message, Sample
 from mesh.core.errors import GossamerError
 
 TIMEOUT_S = 60.0
+ORDER_S = 310.0  # of an administrator: a large model from a slow card takes minutes
 GRACE_S = 5.0  # beyond a request's own deadline, for its last words to arrive
 T = TypeVar("T")
 
@@ -265,6 +266,32 @@ class Agent:
     async def revoke(self, node: str, reason: str = "") -> dict[str, Any]:
         """Shut a node out of the mesh, for good; the agent must hold an issuer's rights."""
         return await self._fetch("revoke", {"node": node, "reason": reason}, dict[str, Any])
+
+    async def drain(self, node: str = "", reason: str = "") -> dict[str, Any]:
+        """Let a node finish what runs and take nothing new; "" is the agent itself. Another node
+        has to have granted it the right (docs/administration.md)."""
+        return await self._order("drain", {"node": node, "reason": reason})
+
+    async def resume(self, node: str = "") -> dict[str, Any]:
+        """Let a drained node take work again."""
+        return await self._order("resume", {"node": node})
+
+    async def load(
+        self, model: str, *, names: Sequence[str] = (), node: str = ""
+    ) -> dict[str, Any]:
+        """Load a model: ``builtin:NAME``, or a GGUF file with the names that it answers under."""
+        return await self._order("load", {"model": model, "names": list(names), "node": node})
+
+    async def unload(self, model: str, *, node: str = "") -> dict[str, Any]:
+        """Take a model's names away, let it finish, and give its memory back."""
+        return await self._order("unload", {"model": model, "node": node})
+
+    async def policy(self, name: str = "", *, node: str = "") -> dict[str, Any]:
+        """The scheduling policy, changed where one is named; "configured" goes back."""
+        return await self._order("policy", {"policy": name, "node": node})
+
+    async def _order(self, verb: str, args: dict[str, Any]) -> dict[str, Any]:
+        return await self._fetch(verb, args, dict[str, Any], ORDER_S)
 
     async def revocations(self) -> list[dict[str, Any]]:
         """The nodes that were shut out."""

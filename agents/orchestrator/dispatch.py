@@ -41,6 +41,7 @@ class Dispatcher:
         self._rng = rng
         self._make = make
         self._named: dict[str, Parts] = {}
+        self._default = ""  # the policy of who names none; empty: as configured
 
     def parts_for(self, policy: str) -> Parts:
         """The parts with this policy in place of the configured one; empty: as configured.
@@ -48,6 +49,7 @@ class Dispatcher:
         Raises :class:`ConfigError` for a name that is not known. Only registered names are
         taken: a question must not load code.
         """
+        policy = policy or self._default
         if not policy:
             return self._parts
         if policy not in self._named:
@@ -59,6 +61,14 @@ class Dispatcher:
             made = self._make(policy)
             self._named[policy] = msgspec.structs.replace(self._parts, policy=made)
         return self._named[policy]
+
+    def use(self, policy: str) -> None:
+        """Schedule by this policy from now on, what names none; empty: as configured again.
+
+        Raises :class:`ConfigError` as :meth:`parts_for` does.
+        """
+        self.parts_for(policy)
+        self._default = policy
 
     def job(self, options: AskOptions, question: str) -> Job:
         """What will be asked, as far as it can be told before a model has read it."""

@@ -28,6 +28,7 @@ class Operation(enum.StrEnum):
     DELEGATE = "delegate"
     ESCALATE = "escalate"
     STATES = "states"  # at the sender: whether hidden rows may go to that node
+    ADMIN = "admin"  # drain, load, unload, change a policy
 
 
 OPERATION_OF = {
@@ -37,13 +38,20 @@ OPERATION_OF = {
 }
 
 
+SPECIAL = frozenset({Operation.PUBLISH, Operation.STATES, Operation.ADMIN})  # not by rules alone
+
 CLOUD = "computation.gpt/cloud"
+# Every node answers it and none advertises it. A certificate that grants this very name, and not
+# only a pattern over it, is the right to administer other nodes.
+ADMIN = "computation.gpt/admin"
 SEGMENT = "computation.gpt/segment/"  # calls of these names carry hidden rows
 
 
 def operations_on(name: str, op: Op) -> tuple[Operation, ...]:
     """Everything that a call needs to be allowed: asking the cloud is also an escalation,
-    whichever node pays for it."""
+    whichever node pays for it. Administration is a thing of its own."""
+    if name == ADMIN:
+        return (Operation.ADMIN,)
     asked = OPERATION_OF[op]
     return (asked, Operation.ESCALATE) if name == CLOUD else (asked,)
 
@@ -55,7 +63,7 @@ def carries_states(name: str) -> bool:
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of policy. Empty ``groups`` and ``nodes`` mean everybody; ``ops`` all of
-    them, but a rule that allows ``states`` has to name it."""
+    them, but a rule that allows ``states`` or ``admin`` has to name it."""
 
     allow: bool
     names: str
@@ -73,6 +81,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             return f"it does not speak of {operation}"
         if operation is Operation.STATES and self.allow and not self.ops:
             return "it does not name states"
+        if operation is Operation.ADMIN and self.allow and not self.ops:
+            return "it does not name admin"
         if self.groups or self.nodes:
             named = member.name in self.nodes
             grouped = not set(self.groups).isdisjoint(member.groups)
@@ -133,6 +143,11 @@ class Policy:
             return Decision(rule.allow, rule.sentence())
         if operation is Operation.STATES:
             return Decision(False, "hidden rows go only where a rule with states allows it")
+        if operation is Operation.ADMIN:
+            words = "grants" if ADMIN in member.publish else "does not grant"
+            return Decision(
+                ADMIN in member.publish, f"the certificate of {member.name} {words} {ADMIN}"
+            )
         if name.startswith("data.gpt/"):
             return Decision(False, "data.gpt is denied where no rule allows it")
         return Decision(True, "members may use computation.gpt and knowledge.gpt")
@@ -153,7 +168,7 @@ class Policy:
     def require(self, member: Member, name: str, operation: Operation, *, own: bool) -> None:
         """Raises :class:`AccessDenied` with the rule that decided."""
         # The common case, without the words that explain it.
-        if not own and operation not in {Operation.PUBLISH, Operation.STATES}:
+        if not own and operation not in SPECIAL:
             rule = self.first(member, name, operation) if self.rules else None
             if rule.allow if rule is not None else not name.startswith("data.gpt/"):
                 return

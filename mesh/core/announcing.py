@@ -63,6 +63,7 @@ class Vitals(NamedTuple):
     joules_per_token: float = 0.0
     throttled: bool = False
     power_w: float = 0.0
+    draining: bool = False
 
 
 class StatusGate:
@@ -84,8 +85,8 @@ class StatusGate:
         old, config = self._sent, self._config
         if old is None:
             return True
-        before = (old.healthy, old.slots, old.note, old.throttled)
-        if before != (new.healthy, new.slots, new.note, new.throttled):
+        before = (old.healthy, old.slots, old.note, old.throttled, old.draining)
+        if before != (new.healthy, new.slots, new.note, new.throttled, new.draining):
             return True
         crossed = _band(old.load) != _band(new.load)
         rate = abs(new.tokens_per_s - old.tokens_per_s)

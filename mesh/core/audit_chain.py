@@ -41,6 +41,7 @@ class What(enum.StrEnum):
     REFUSAL = "refusal"
     REVOCATION = "revocation"
     ESCALATION = "escalation"
+    ADMIN = "admin"  # a node was drained, a model loaded: by whom, and whether it was done
     START = "start"  # the log was opened; after a torn line it says so
     DROPPED = "dropped"  # so many events were lost, because the disk did not keep up
     ROTATED = "rotated"  # lines before ``first_kept`` were removed, to keep the log bounded

@@ -489,4 +489,5 @@ class NodeCore:
         status = self.store.status(node)
         if status is None:
             return 0.0
-        return status.load if status.healthy else max(status.load, 1.0)
+        takes = status.healthy and not status.draining
+        return status.load if takes else max(status.load, 1.0)

@@ -166,6 +166,7 @@ class Status(msgspec.Struct, frozen=True, array_like=True):
     joules_per_token: float = 0.0  # at work, prompts aside; 0 when unknown
     throttled: bool = False  # it slows itself, for warmth or for want of power
     power_w: float = 0.0  # what the whole machine draws, 0 when unknown
+    draining: bool = False  # it finishes what runs and takes nothing new
 
 
 Record = Profile | Status

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from mesh.core.access import Operation, Policy, check_reach, operations_on
+from mesh.core.access import ADMIN, Operation, Policy, check_reach, operations_on
 from mesh.core.clock import Now
 from mesh.core.delegation import check_origin
 from mesh.core.errors import AccessDenied, DeadlineExceeded, NoSuchName, Rejected, WireError
@@ -15,7 +15,9 @@ from mesh.core.node import NodeCore
 from mesh.core.records import ServedName
 from mesh.core.stream_events import Incoming
 from mesh.core.wire import CallHeader, Op
-from mesh.net.calls import IncomingCall, Service
+from mesh.net.calls import IncomingCall, Service, Verdict
+
+RESUMES_S = 30.0  # when to ask a drained node again; nobody knows, its status says it first
 
 
 class Serving:
@@ -35,6 +37,9 @@ class Serving:
         self.services: dict[str, Service] = {}
         # What only this node may ask of itself: it is neither advertised nor served to others.
         self.own: dict[str, tuple[ServedName, Service]] = {}
+        # What administers this node: it answers :data:`ADMIN`, also while the node is drained.
+        self.admin: Service | None = None
+        self.draining = ""  # why nothing new is taken; empty: it is
         self._trust = trust
         self._core = core
         self._now = now
@@ -60,10 +65,16 @@ class Serving:
             for operation in operations_on(name, event.op):
                 self.policy.require(member, name, operation, own=False)
         check_reach(header, core.identity.member, own=False)
-        service = self.services.get(name)
+        service = self._service(name)
         if service is None:
             raise NoSuchName(f"{core.identity.member.name} does not offer {name}")
         return sender, service
+
+    def _service(self, name: str) -> Service | None:
+        if name == ADMIN:
+            return self.admin
+        service = self.services.get(name)
+        return _Drained(self.draining) if service is not None and self.draining else service
 
     def check_states(self, node: bytes, name: str) -> None:
         """Whether this node's hidden rows may go to ``node``; raises :class:`AccessDenied`."""
@@ -76,7 +87,7 @@ class Serving:
         self, name: str, body: bytes, header: CallHeader, op: Op
     ) -> AsyncGenerator[bytes, None]:
         """This node's call of itself; raises as a call of another does."""
-        service = self.services.get(name)
+        service = self._service(name)
         if service is None and name in self.own:
             service = self.own[name][1]
         if service is None:
@@ -96,3 +107,19 @@ class Serving:
             raise DeadlineExceeded("the time for this call is over") from error
         finally:
             await answer.aclose()  # type: ignore[attr-defined]
+
+
+class _Drained:
+    """What stands before every service of a node that takes nothing new."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def admit(self, call: IncomingCall) -> Verdict:
+        """No."""
+        return Verdict(False, self._why, RESUMES_S)
+
+    async def serve(self, call: IncomingCall) -> AsyncGenerator[bytes, None]:
+        """Never asked."""
+        raise Rejected(self._why, retry_after_s=RESUMES_S)
+        yield b""

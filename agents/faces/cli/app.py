@@ -12,6 +12,7 @@ import typer
 
 from agents.faces.cli import admission
 from agents.faces.cli.access import access_app
+from agents.faces.cli.admin import register as register_admin
 from agents.faces.cli.audit import register as register_audit
 from agents.faces.cli.boards import board_app
 from agents.faces.cli.budget import register as register_budget
@@ -57,6 +58,7 @@ app.add_typer(access_app, name="access")
 app.add_typer(board_app, name="board")
 app.add_typer(sensors_app, name="sensors")
 admission.register(app)
+register_admin(app)
 register_audit(app)
 register_budget(app)
 register_data(app)
