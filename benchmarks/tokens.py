@@ -1,0 +1,103 @@
+"""Token-level cooperation: one model on two machines, and drafts that a bigger model checks.
+
+python -m benchmarks.tokens --json
+python -m benchmarks.tokens --only identity,bytes --quick
+python -m benchmarks.tokens --model mine.gguf --exits mine.exits.gguf --at 8 --at 16
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks import _tokens_split as halves
+from benchmarks._report import Options, progress, run
+from benchmarks._tokens_setup import Model, cases_of, cut
+from capabilities.slm.embedded import embedded_models
+
+PARTS = (
+    "identity",
+    "bytes",
+    "order",
+    "crossover",
+    "quality",
+    "clients",
+    "link_cut",
+    "segment_bitwise",
+    "speculative",
+)
+FULL = {"identity": 200, "bytes": 10, "order": 20, "crossover": 4, "quality": 200}
+QUICK = {"identity": 4, "bytes": 1, "order": 1, "crossover": 1, "quality": 4}
+
+
+def extend(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    parser.add_argument("--only", default="", help=f"of {', '.join(PARTS)}; by commas")
+    parser.add_argument("--name", default="general", help="an embedded model with early exits")
+    parser.add_argument("--model", type=Path, help="a GGUF of your own")
+    parser.add_argument("--exits", type=Path, help="its exit heads")
+    parser.add_argument("--at", type=int, action="append", help="after so many layers is an exit")
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Every part that was asked for, one after another."""
+    wanted = [key for key in options.more.only.split(",") if key] or list(PARTS)
+    if unknown := [key for key in wanted if key not in PARTS]:
+        raise SystemExit(f"--only: there is no {unknown[0]!r}; there are {', '.join(PARTS)}")
+    sizes = QUICK if options.quick else FULL
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(_measure(options, wanted, sizes, Path(folder)))
+
+
+async def _measure(
+    options: Options, wanted: list[str], sizes: dict[str, int], folder: Path
+) -> dict[str, Any]:
+    model, name = _model(options, folder)
+    figures: dict[str, Any] = {"model": name, "trained_exits": model.trained_exits}
+    cases = cases_of(name, max(sizes.values()), options.seed)
+    for key in wanted:
+        progress(f"{key} ...")
+        some = cases[: sizes.get(key, 16)]
+        match key:
+            case "identity":
+                figures[key] = await halves.identity(model, some)
+            case "bytes":
+                figures[key] = await halves.byte_counts(model, some)
+            case "order":
+                figures |= await halves.order(model, some, paced=True)
+                unpaced = await halves.order(model, some[:2], paced=False)
+                figures["order_unpaced"] = unpaced["order"]
+            case "crossover":
+                figures |= await halves.crossover(model, some)
+            case "quality":
+                figures[key] = await halves.quality(model, some)
+            case "clients":
+                figures[key] = await halves.clients(model, some)
+            case "link_cut":
+                figures[key] = await halves.link_cut(model, some)
+            case "segment_bitwise":
+                figures[key] = halves.segment_bitwise(quick=options.quick)
+            case _:
+                figures[key] = None
+    return figures
+
+
+def _model(options: Options, folder: Path) -> tuple[Model, str]:
+    more = options.more
+    name, path = more.name, more.model
+    if path is None:
+        path = embedded_models()[name].path
+    exits = more.exits or path.with_name(f"{path.stem}.exits.gguf")
+    if not exits.exists():
+        raise SystemExit(f"{path.name} has no exit heads beside it; give --exits")
+    at = more.at or [2, 4]
+    segments = cut(path, exits, at, folder)
+    second = segments[1] if len(segments) > 2 else None
+    return Model(path, segments[0], second, segments[-1], trained_exits=True), name
+
+
+if __name__ == "__main__":
+    run("Token-level cooperation between two machines.", measure, extend)
