@@ -11,7 +11,7 @@ ifneq ($(shell cat $(VENV)/made-in 2>/dev/null),$(CURDIR))
 STALE := stale
 endif
 
-.PHONY: help demo test lint bench clean stale
+.PHONY: help demo test lint bench docs clean stale
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make test    ruff, mypy and every test (make test ARGS='-k names' for some of them)"
 	@echo "make lint    ruff and mypy only"
 	@echo "make bench   the benchmarks as JSON (make bench NAME=models ARGS=--quick for one)"
+	@echo "make docs    the documentation as a site, in build/site"
 	@echo "make clean   remove the environment and caches of this clone"
 	@echo "The first run compiles llama.cpp, which takes minutes; later runs and clones do not."
 
@@ -53,6 +54,10 @@ bench: $(VENV)/ready-dev
 		$(BIN)/python -m benchmarks.$$name --json $(ARGS) || failed=1; \
 	done; \
 	exit $$failed
+
+docs: $(VENV)/ready-dev
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+	@echo "build/site/index.html" >&2
 
 clean:
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
