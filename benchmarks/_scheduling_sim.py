@@ -9,7 +9,6 @@ from statistics import mean
 from typing import Any
 
 from agents.configure import POLICIES
-from agents.scheduling.sim.bound import cloud_bound
 from agents.scheduling.sim.experiments import (
     AGES_S,
     LIMITS_S,
@@ -31,6 +30,7 @@ from agents.scheduling.sim.workload import (
     parse_trace,
 )
 from benchmarks._report import Options, progress
+from benchmarks._scheduling_bound import tight_bound
 
 SEEDS = 20
 QUICK_SEEDS = 3
@@ -152,7 +152,7 @@ def to_bound(options: Options) -> dict[str, Any]:
                 machines=boards,
             )
             rules = Rules(limit_s=limit_s)
-            bounds = [cloud_bound(boards, load(seed), rules) for seed in seeds]
+            bounds = [tight_bound(boards, load(seed), rules) for seed in seeds]
             random_costs = [run.cost for run in found["random"]]
             share = mean(b / r for b, r in zip(bounds, random_costs, strict=True))
             entry: dict[str, Any] = {"bound_to_random": round(share, 4)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,21 @@ Array = npt.NDArray[np.float64]
 GRID_S = 0.25  # prices are constant within; finer gains little and costs time
 ROUNDS = 250  # of the search for prices
 STARTS = 11  # moments within the limit on waiting at which the search looks for a start
-STEP = 0.7  # first step of the search, as a share of the mean value of a slot's second
+STEP = 0.3  # first step of the search, as a share of what a slot's second is worth
+SHRINK = 10.0  # the last step is so many times smaller
+MEAN, SQUARE, LEAST_SIZE = 0.9, 0.99, 1e-6  # Adam's moments, and what is added to a size
+
+
+class Problem(NamedTuple):
+    """Requests by arrival: when they come, what the cloud takes for them, and how long each kind
+    of machine holds a slot for them; the slots of each kind, and how long each may wait."""
+
+    at: Array
+    values: Array
+    holds: list[Array]
+    slots: Array
+    limit_s: float
+    cells: int  # of the grid
 
 
 def cloud_bound(
@@ -33,6 +48,12 @@ def cloud_bound(
     rounds: int = ROUNDS,
 ) -> float:
     """Dollars that any schedule pays the cloud at the least, under the same limit on waiting."""
+    problem = make_problem(machines, requests, rules)
+    return bound_at(problem, search(problem, rounds))
+
+
+def make_problem(machines: Sequence[Machine], requests: Sequence[Request], rules: Rules) -> Problem:
+    """The arrays that the search works on."""
     kinds = [
         (first, sum(m.slots for m in members))
         for first, members in (
@@ -55,10 +76,7 @@ def cloud_bound(
     ]
     slots = np.array([float(count) for _, count in kinds])
     end = float(at[-1] + rules.limit_s + max(hold.max() for hold in holds)) + GRID_S
-    cells = int(np.ceil(end / GRID_S)) + 1
-    starts = np.linspace(0.0, rules.limit_s, STARTS) if rules.limit_s > 0 else np.zeros(1)
-    saved = _dual(at, values, holds, slots, starts, cells, rules.limit_s, rounds)
-    return max(0.0, float(values.sum()) - saved)
+    return Problem(at, values, holds, slots, rules.limit_s, int(np.ceil(end / GRID_S)) + 1)
 
 
 def _speed(machine: Machine) -> tuple[float, float]:
@@ -80,32 +98,56 @@ def _unread(requests: Sequence[Request]) -> list[int]:
     return unread
 
 
-def _dual(
-    at: Array,
-    values: Array,
-    holds: list[Array],
-    slots: Array,
-    starts: Array,
-    cells: int,
-    limit_s: float,
-    rounds: int,
-) -> float:
-    """The smallest dual value found: an upper bound on what can be saved."""
+def search(problem: Problem, rounds: int = ROUNDS) -> Array:
+    """Prices by kind and cell, by steps towards where slots are overfull."""
+    at, values, holds, slots, limit_s, cells = problem
+    starts = np.linspace(0.0, limit_s, STARTS) if limit_s > 0 else np.zeros(1)
     prices = np.zeros((len(slots), cells))
-    best = np.inf
-    best_prices = prices
-    scale = values.sum() / sum(hold.sum() for hold in holds) * len(holds)
-    velocity = np.zeros_like(prices)
+    best, best_prices = np.inf, prices
+    # What a slot's second is worth on each kind of machine: prices are of that size.
+    scale = np.array([values.sum() / hold.sum() for hold in holds])[:, None]
+    mean, square = np.zeros_like(prices), np.zeros_like(prices)
     for number in range(rounds):
         value, used = _relaxed(prices, at, values, holds, slots, starts)
         if value < best:
             best, best_prices = value, prices.copy()
-        slack = (used - slots[:, None]) / slots[:, None]
-        velocity = 0.8 * velocity + 0.2 * slack
-        step = STEP * scale / (1 + number / 15)
-        prices = np.maximum(0.0, prices + step * velocity)
-    # Starts between the moments that were looked at could save more: bound what they could.
-    return _exact(best_prices, at, values, holds, slots, limit_s)
+        over = used - slots[:, None]
+        # Adam (Kingma and Ba 2015): quiet minutes and surges need steps of different sizes.
+        mean = MEAN * mean + (1 - MEAN) * over
+        square = SQUARE * square + (1 - SQUARE) * over**2
+        by = mean / (1 - MEAN ** (number + 1))
+        size = np.sqrt(square / (1 - SQUARE ** (number + 1))) + LEAST_SIZE
+        step = STEP * scale / (1 + SHRINK * number / rounds)
+        prices = np.maximum(0.0, prices + step * by / size)
+    return best_prices
+
+
+def bound_at(problem: Problem, prices: Array) -> float:
+    """The bound that these prices give; any prices give a valid one."""
+    gains = [problem.values - paid for _, paid in cheapest(problem, prices)]
+    gain = np.maximum(0.0, np.max(gains, axis=0))
+    saved = gain.sum() + (prices.sum(axis=1) * GRID_S * problem.slots).sum()
+    return max(0.0, float(problem.values.sum() - saved))
+
+
+def cheapest(problem: Problem, prices: Array) -> list[tuple[Array, Array]]:
+    """For each kind of machine the start of each request at which its slot costs least, and what
+    it costs there. The price of an interval is piecewise linear in its start, so its least value
+    lies where an end meets the grid or the window."""
+    at, limit_s = problem.at, problem.limit_s
+    steps = np.arange(int(np.ceil(limit_s / GRID_S)) + 1)
+    found = []
+    for number, hold in enumerate(problem.holds):
+        by_start = (np.ceil(at / GRID_S)[:, None] + steps) * GRID_S
+        by_end = (np.ceil((at + hold) / GRID_S)[:, None] + steps) * GRID_S - hold[:, None]
+        edges = np.stack([at, at + limit_s], axis=1)
+        every = np.concatenate([by_start, by_end, edges], axis=1)
+        every = np.clip(every, at[:, None], (at + limit_s)[:, None])
+        paid = _paid(prices[number], every, every + hold[:, None])
+        where = paid.argmin(axis=1)
+        row = np.arange(len(at))
+        found.append((every[row, where], paid[row, where]))
+    return found
 
 
 def _relaxed(
@@ -131,24 +173,6 @@ def _relaxed(
         used[number] = _occupied(begun[mine], begun[mine] + hold[mine], cells)
     value = float(gain.sum() + (prices.sum(axis=1) * GRID_S * slots).sum())
     return value, used
-
-
-def _exact(
-    prices: Array, at: Array, values: Array, holds: list[Array], slots: Array, limit_s: float
-) -> float:
-    """The dual value over every start within the limit: the price of an interval is piecewise
-    linear in its start, so its least value lies where an end meets the grid or the window."""
-    gain = np.zeros(len(at))
-    steps = np.arange(int(np.ceil(limit_s / GRID_S)) + 1)
-    for number, hold in enumerate(holds):
-        by_start = (np.ceil(at / GRID_S)[:, None] + steps) * GRID_S
-        by_end = (np.ceil((at + hold) / GRID_S)[:, None] + steps) * GRID_S - hold[:, None]
-        edges = np.stack([at, at + limit_s], axis=1)
-        every = np.concatenate([by_start, by_end, edges], axis=1)
-        every = np.clip(every, at[:, None], (at + limit_s)[:, None])
-        paid = _paid(prices[number], every, every + hold[:, None]).min(axis=1)
-        gain = np.maximum(gain, values - paid)
-    return float(gain.sum() + (prices.sum(axis=1) * GRID_S * slots).sum())
 
 
 def _paid(prices: Array, begin: Array, end: Array) -> Array:
