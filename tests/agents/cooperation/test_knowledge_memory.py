@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from agents.cooperation.cache import Thresholds, Tuning
 from agents.cooperation.knowledge_memory import KnowledgeMemory
 from agents.cooperation.knowledge_reader import Reader
-from agents.memory import REUSE, Check, Finding
+from agents.memory import CONTEXT, REUSE, Check, Finding
 from agents.orchestrator.options import AskOptions
 from agents.orchestrator.orchestrator import Orchestrator
 from agents.port import Offer, Task
@@ -356,3 +358,96 @@ def test_a_document_of_the_node_answers_with_its_place(tmp_path: Path) -> None:
         assert "boiler" not in other.text
 
     run(tmp_path, FakeMesh(), body)
+
+
+def test_what_is_alike_goes_into_the_own_models_prompt_as_an_example_and_to_nobody_else(
+    tmp_path: Path,
+) -> None:
+    """Between the two thresholds: neither reused nor forgotten."""
+    question, other = "what should I wear in cold rain", "what should I wear in hot weather"
+    finding = Finding(
+        question=other, text="A light shirt.", name=GENERAL, node=b"n", node_name="tailor",
+        quality=0.9,
+    )  # fmt: skip
+
+    def asked(node: FakeNode) -> list[tuple[str, str]]:
+        found = [(m.role, m.content) for m in node.messages]
+        node.messages.clear()
+        return found
+
+    async def learn(house: House) -> None:
+        assert (await house.memory.learn(finding, SURE, TASK)).startswith("kept")
+
+    own = FakeNode("me", {GENERAL: says("A warm coat.")}, me=True, model="large")
+
+    async def alone(house: House) -> None:
+        await house.ask(question, name=GENERAL)
+        assert asked(own) == [("user", question)]  # nothing was known yet
+        await learn(house)
+        answer = await house.ask(question, name=GENERAL)
+        assert answer.text == "A warm coat."
+        assert rules(answer, "escalation.memory")[0].startswith("skip: something like it is known")
+        assert asked(own) == [("user", other), ("assistant", "A light shirt."), ("user", question)]
+
+    def readers(mesh: FakeMesh) -> Callable[[], list[Offer]]:
+        return lambda: [offer for offer in mesh.offers() if offer.me]
+
+    mesh = FakeMesh(own)
+    run(tmp_path, mesh, alone, readers(mesh))
+
+    # A node that is asked in this one's place is told nothing of what was remembered.
+    peer = FakeNode("peer", {GENERAL: says("A warm coat.")}, model="other", priority=0)
+
+    async def elsewhere(house: House) -> None:
+        await learn(house)
+        answer = await house.ask(question, name=GENERAL)
+        assert answer.steps[0].attempts[0] == "peer"
+        assert asked(peer) == [("user", question)]
+
+    both = FakeMesh(FakeNode("me", {GENERAL: says("No.")}, me=True, priority=99), peer)
+    (tmp_path / "both").mkdir()
+    run(tmp_path / "both", both, elsewhere, readers(both))
+
+
+def test_a_false_hit_that_was_reported_is_no_hit_any_more(tmp_path: Path) -> None:
+    """The threshold learns: a wording as near as the one complained of is asked again."""
+    node = FakeNode("abacus", {GENERAL: says("At noon.")}, model="a")
+    near = "please tell me when the bakery closes on sundays"
+    question = "when does the bakery close on sundays"
+
+    async def body(house: House) -> None:
+        finding = Finding(
+            question=question, text="At noon.", name=GENERAL, node=node.id, node_name="abacus",
+            quality=0.9,
+        )  # fmt: skip
+        await house.memory.learn(finding, SURE, TASK)
+        first = await house.memory.recall(near, GENERAL, TASK)
+        score = first.score
+        house.memory.tuning = Tuning(upper=score - 0.005)
+        house.memory.thresholds = Thresholds(upper=score - 0.005, pinned=0.0)
+        reused = await house.memory.recall(near, GENERAL, TASK)
+        assert reused.action == REUSE
+        await house.memory.feedback(reused.entry, right=False)
+        await house.memory.learn(finding, SURE, TASK)
+        assert (await house.memory.recall(near, GENERAL, TASK)).action == CONTEXT
+
+    run(tmp_path, FakeMesh(node), body)
+
+
+def test_a_base_of_before_makers_were_kept_is_read_and_goes_on(tmp_path: Path) -> None:
+    async def old(house: House) -> None:
+        await house.ask()
+
+    node = expert()
+    run(tmp_path, FakeMesh(node), old)
+    with sqlite3.connect(tmp_path / "k.sqlite3") as db:
+        db.execute("ALTER TABLE entry DROP COLUMN maker")
+    db.close()
+
+    async def now(house: House) -> None:
+        recall = await house.memory.recall(QUESTION, ARITHMETIC, TASK)
+        assert recall.action == REUSE
+        told = await house.memory.feedback(recall.entry, right=True)
+        assert told["trust"] is None  # nobody knows any more whose it was
+
+    run(tmp_path, FakeMesh(node), now)
