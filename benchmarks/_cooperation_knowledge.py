@@ -85,8 +85,8 @@ class KnowingDemo(Demo):
         """As a demonstration does; the section is added to the configuration first."""
         made = demo._toml
 
-        def with_knowledge(node: DemoNode, seeds: tuple[str, ...]) -> str:
-            return made(node, seeds) + ("[knowledge]\n" if node.name == DESK else "")
+        def with_knowledge(node: DemoNode, *more: Any, **options: Any) -> str:
+            return made(node, *more, **options) + ("[knowledge]\n" if node.name == DESK else "")
 
         demo._toml = with_knowledge
         try:
