@@ -63,6 +63,7 @@ class LocalBroker:
             # Its defaults drop what comes for an absent client beyond 1,000 messages.
             "max_queued_messages 0",
             "max_inflight_messages 256",
+            "set_tcp_nodelay true",
             f"log_dest file {self._log}",
             *extra,
         ]

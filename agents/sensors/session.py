@@ -86,8 +86,13 @@ class Session(aiomqtt.Client):
 
     async def __aenter__(self) -> Session:
         await super().__aenter__()
-        self._disconnected.add_done_callback(lambda _: self._news.set())
+        self._disconnected.add_done_callback(self._ended)
         return self
+
+    def _ended(self, future: asyncio.Future[None]) -> None:
+        if not future.cancelled():
+            future.exception()  # seen: the pump says that the connection is over
+        self._news.set()
 
     @property
     def connected(self) -> bool:

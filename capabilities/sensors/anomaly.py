@@ -10,11 +10,14 @@ score: Iglewicz and Hoaglin 1993. Nothing is fitted to labels.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass
 from statistics import median
 
 from capabilities.data.robust import mad_std
+
+PAST = 4096  # scores that limits are set by
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,10 @@ class AnomalyConfig:
     weight: float = 0.1
     """Of the newest score in that mean: some twenty values are its memory."""
 
+    alarm_share: float = 0.01
+    """Of the values of its own past at most this share may have been as unusual: a series with
+    heavy tails sets its own limits above those."""
+
     least: int = 12
     """Values of a bin below which nothing is called unusual."""
 
@@ -64,6 +71,27 @@ class Verdict:
         return bool(self.kind)
 
 
+class _Past:
+    """What was seen, and the limit that a given share of it is above."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._sorted: list[float] = []
+        self._order: deque[float] = deque()
+
+    def add(self, value: float) -> None:
+        insort(self._sorted, value)
+        self._order.append(value)
+        if len(self._order) > PAST:
+            del self._sorted[bisect_left(self._sorted, self._order.popleft())]
+
+    @property
+    def limit(self) -> float:
+        """0 until the share is of one value at least."""
+        above = int(self._share * len(self._sorted))
+        return self._sorted[-above] if above else 0.0
+
+
 class AnomalyDetector:
     """One series. ``add`` judges a value by what came before it, then learns it."""
 
@@ -77,6 +105,8 @@ class AnomalyDetector:
         self._scale = 0.0
         self._stale = 0
         self._mean = 0.0
+        self._means = _Past(self.config.alarm_share)
+        self._scores = _Past(self.config.alarm_share)
 
     def add(self, at: float, value: float) -> Verdict:
         """Judge a reading at wall time ``at``; raises ValueError for what is no number."""
@@ -92,10 +122,12 @@ class AnomalyDetector:
             # Capped: one wild value is a spike, and no shift.
             capped = max(-config.spike, min(config.spike, score))
             self._mean += config.weight * (capped - self._mean)
-            if abs(self._mean) > config.shift:
+            if abs(self._mean) > max(config.shift, self._means.limit):
                 kind = "shift"
-            elif abs(score) > config.spike and self._sudden(value):
+            elif abs(score) > max(config.spike, self._scores.limit) and self._sudden(value):
                 kind = "spike"
+            self._means.add(abs(self._mean))
+            self._scores.add(abs(score))
         self._learn(place, value)
         return Verdict(score, expected, kind)
 

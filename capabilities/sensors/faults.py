@@ -14,6 +14,7 @@ from statistics import median
 
 from capabilities.data.robust import mad_std
 
+RECENT = 24  # steps: what varies much just now is not judged by quieter days
 KINDS = ("range", "spike", "stuck", "drift", "dropout")
 
 
@@ -74,7 +75,7 @@ class FaultDetector:
         self._periods: deque[float] = deque(maxlen=49)
         self._run: list[float] = []
         self._last_at = -math.inf
-        self._jumped = 0.0
+        self._held: tuple[float, float, float] | None = None
 
     def add(self, at: float, value: float, reference: float | None = None) -> list[Fault]:
         """Judge a reading; ``reference`` is what its neighbours say at that time (their median)."""
@@ -125,22 +126,41 @@ class FaultDetector:
         return [Fault("stuck", at, f"{value:g} for {length} readings")]
 
     def _spike(self, at: float, value: float, reference: float | None) -> list[Fault]:
+        """A spike is told with the value after it, which is back where the one before it was: a
+        single far value may be the beginning of something."""
         before = self._values[-1] if self._values else value
+        apart = math.nan if reference is None else value - reference
+        found = []
+        held, self._held = self._held, None
+        if held is not None:
+            spike_at, far, far_apart = held
+            if abs(value - before) < abs(far - before) / 2 and self._own(far_apart):
+                found.append(Fault("spike", spike_at, f"{far:g} between {before:g} and {value:g}"))
+            else:  # a level, not a spike: learn it
+                self._learn_value(far)
+                before = far
         step = value - before
-        usual = max(mad_std(list(self._steps)), 1e-9) if len(self._steps) else 0.0
-        tall = len(self._steps) >= self.config.least and abs(step) > self.config.spike * usual
-        if tall and reference is not None and self._now_apart:
-            # The neighbours went the same way: it is the world, not the sensor.
-            away = value - reference - median(self._now_apart)
-            spread = max(mad_std(list(self._apart)), 1e-9)
-            tall = abs(away) > self.config.spike / 2 * spread
-        found = [Fault("spike", at, f"{value:g} after {before:g}")] if tall else []
-        if not tall or self._jumped:
-            # A second tall step is a level, not a spike: learn it.
-            self._steps.append(step)
-            self._values.append(value)
-        self._jumped = step if tall and not self._jumped else 0.0
+        if len(self._steps) >= self.config.least and self._tall(step):
+            self._held = (at, value, apart)
+        else:
+            self._learn_value(value)
         return found
+
+    def _tall(self, step: float) -> bool:
+        steps = list(self._steps)
+        usual = max(mad_std(steps), mad_std(steps[-RECENT:]), 1e-9)
+        return abs(step) > self.config.spike * usual
+
+    def _own(self, apart: float) -> bool:
+        """Whether a far value is this sensor's own: its neighbours did not go along."""
+        if math.isnan(apart) or len(self._apart) < self.config.least:
+            return True
+        usual = list(self._apart)
+        return abs(apart - median(usual)) > self.config.spike / 2 * max(mad_std(usual), 1e-9)
+
+    def _learn_value(self, value: float) -> None:
+        self._steps.append(value - self._values[-1] if self._values else 0.0)
+        self._values.append(value)
 
     def _drift(self, at: float, apart: float) -> list[Fault]:
         config = self.config

@@ -110,7 +110,10 @@ class InsightBook:
     def _judge(self, known: _Quantity, at: float, value: float) -> None:
         faults = known.faults.add(at, value)
         known.faulty.extend(faults)
-        if any(fault.kind in {"range", "spike"} for fault in faults):
+        if any(fault.kind == "spike" for fault in faults) and known.readings:
+            known.readings.pop()  # the one before this: it is told when the next is there
+            known.inside = known.inside[:-1]
+        if any(fault.kind == "range" for fault in faults):
             return  # not a measurement
         known.readings.append((at, value))
         slot = math.floor(at / self.config.period_s)
