@@ -225,7 +225,7 @@ def _question(rng: random.Random, case: Case, *, held_out: bool) -> tuple[str, C
         parts.insert(rng.randrange(len(parts) + 1), beside)
     join = rng.choice(words.JOINS)
     measured = join.join(parts) if len(parts) == 2 else ", ".join(parts)
-    return phrase(rng, words.FRAMES, held_out).format(r=measured), replace(
+    return phrase(rng, words.FRAMES, held_out, 0.5).format(r=measured), replace(
         case, told=tuple(told_now)
     )
 

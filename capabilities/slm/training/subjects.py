@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
+from capabilities.slm.training import (
+    air_quality_words,
+    traffic_words,
+    vitals_words,
+    vocabulary,
+)
 from capabilities.slm.training.chat import reply_ids
 from capabilities.slm.training.tokenizer import load_tokenizer
 from capabilities.slm.training.wordings import OTHER_QUESTIONS, loosened
@@ -82,8 +89,26 @@ def phrase(
     chosen = rng.choice(pair[held_out])
     if held_out or rng.random() >= loose:
         return chosen
-    changed = loosened(rng, chosen)
+    changed = loosened(rng, chosen, _strange())
     return chosen if changed in pair[1] else changed
+
+
+@cache
+def _strange() -> tuple[str, ...]:
+    """Words that tell none of the specialists anything.
+
+    Without them any word never met is taken for one of the rare phrases without a number.
+    """
+    modules = (air_quality_words, traffic_words, vitals_words)
+    telling = set(re.findall(r"[a-z]+", " ".join(repr(vars(m)) for m in modules).lower()))
+    pool = (
+        f"{vocabulary.COMMON} {vocabulary.MESH} {vocabulary.CONVERSATION} {vocabulary.ARITHMETIC}"
+    )
+    words = sorted({word.lower() for word in pool.split() if word.isalpha()} - telling)
+    return tuple(word for word in words if not any(sign in word for sign in _SIGNS_OF_SENSE))
+
+
+_SIGNS_OF_SENSE = ("not", "air", "oxy", "conf", "heart", "snow", "rain", "wind", "wait", "crash")
 
 
 def elsewhere(rng: random.Random, subject: str, *, held_out: bool) -> str:

@@ -180,7 +180,9 @@ def _question(rng: random.Random, case: Case, *, held_out: bool, units: bool = T
     rng.shuffle(extra)
     for text in extra:
         parts.insert(rng.choice((0, len(parts), len(parts))), text)
-    return phrase(rng, words.FRAMES, held_out).format(r=rng.choice((", ", ", ", "; ")).join(parts))
+    return phrase(rng, words.FRAMES, held_out, 0.5).format(
+        r=rng.choice((", ", ", ", "; ")).join(parts)
+    )
 
 
 def _system(rng: random.Random) -> str:

@@ -200,7 +200,7 @@ def _question(rng: random.Random, case: Case, *, held_out: bool) -> str:
     join = rng.choice((" and ", " with ", "; ")) if len(parts) == 2 and rng.random() < 0.4 else ", "
     if len(parts) > 2 and rng.random() < 0.25:
         parts[-1] = f"and {parts[-1]}"
-    return phrase(rng, words.FRAMES, held_out).format(r=join.join(parts))
+    return phrase(rng, words.FRAMES, held_out, 0.5).format(r=join.join(parts))
 
 
 def _system(rng: random.Random) -> str:

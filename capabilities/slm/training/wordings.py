@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
+    from collections.abc import Sequence
 
 
 def fill(rng: random.Random, pattern: str) -> str:
@@ -248,8 +249,10 @@ _NEUTRAL = (
 )
 
 
-def loosened(rng: random.Random, phrase: str) -> str:
+def loosened(rng: random.Random, phrase: str, strange: Sequence[str] = ()) -> str:
     """`phrase` with a few words that change nothing before its first number, or anywhere.
+
+    Half of them are of `strange`, if given.
 
     So a model learns to look for the words that matter instead of whole phrases by heart. Marks of
     JSON and the like stay as they are.
@@ -258,11 +261,12 @@ def loosened(rng: random.Random, phrase: str) -> str:
         return phrase
     words = phrase.split(" ")
     free = next((i for i, word in enumerate(words) if re.search("{[^nr]}", word)), None)
-    for _ in range(rng.choices((1, 2, 3), weights=(6, 3, 1))[0]):
+    for _ in range(rng.choices((1, 2, 3, 4), weights=(5, 3, 2, 1))[0]):
         at = rng.randrange((len(words) if free is None else free) + 1)
         if at and at < len(words) and words[at - 1].endswith(":"):
             continue
-        words.insert(at, rng.choice(_NEUTRAL))
+        pool = strange if strange and rng.random() < 0.5 else _NEUTRAL
+        words.insert(at, rng.choice(pool))
         free = None if free is None else free + 1
     return " ".join(words)
 
