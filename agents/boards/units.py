@@ -76,14 +76,30 @@ def unit(
     return re.sub(r"@([A-Z]+)@", lambda match: fields[match.group(1)], text)
 
 
-def enroll(token: str, state: Path, *, name: str = "") -> dict[str, Any]:
-    """Redeem an invitation with what the board's profile runs; told without the token."""
+def enroll(
+    token: str,
+    state: Path,
+    *,
+    name: str = "",
+    models: tuple[str, ...] = (),
+    advertise: str = "",
+) -> dict[str, Any]:
+    """Redeem an invitation; without ``models`` with what the board's profile runs."""
     profile = choose(look())
-    made = join(token.strip(), state, name=name, models=profile.models)
+    made = join(
+        token.strip(), state, name=name, models=models or profile.models, advertise=advertise
+    )
     return {**made, "profile": profile.name}
 
 
-def first_node(owner: Path, name: str, state: Path) -> dict[str, Any]:
+def first_node(
+    owner: Path,
+    name: str,
+    state: Path,
+    *,
+    models: tuple[str, ...] = (),
+    advertise: str = "",
+) -> dict[str, Any]:
     """The first node of the mesh in ``owner``, which may invite others."""
     authority, mesh_name = open_authority(owner)
     check_node_name(name)
@@ -105,10 +121,10 @@ def first_node(owner: Path, name: str, state: Path) -> dict[str, Any]:
     text = agent_toml(
         ".",
         "0.0.0.0",  # noqa: S104 - links are encrypted and admit members only
-        "",
+        advertise,
         PORTS,
         (),
-        profile.models,
+        models or profile.models,
         profile.size,
     )
     (state / CONFIG_FILE).write_text(text, encoding="utf-8")

@@ -116,6 +116,55 @@ def enroll(
         sys.stdout.write(f"This is {made['node']} of mesh {made['mesh']}.\n")
 
 
+@board_app.command(
+    "run",
+    epilog="Example:  gossamer board run --state /state --invitation-file /run/secrets/invitation",
+)
+def run(
+    state: Annotated[Path, typer.Option("--state", metavar="DIR", help="Keep the node here.")],
+    invitation: Annotated[
+        Path | None,
+        typer.Option("--invitation-file", metavar="FILE", help="Join with it at the first start."),
+    ] = None,
+    mesh: Annotated[
+        str, typer.Option("--mesh", metavar="NAME", help="Make a mesh at the first start instead.")
+    ] = "",
+    name: Annotated[str, typer.Option("--name", help="The node's name.")] = "",
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="GGUF", help="builtin:NAME or a file (may be repeated)."),
+    ] = None,
+    advertise: Annotated[
+        str, typer.Option("--advertise", metavar="ADDRESS", help="What other machines dial.")
+    ] = "",
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="For the invitation.")
+    ] = 0.0,
+    invite: Annotated[
+        Path | None,
+        typer.Option("--invite", metavar="FILE", help="Write an invitation for others here."),
+    ] = None,
+    invite_uses: Annotated[int, typer.Option("--invite-uses", min=1, max=1000)] = 1,
+) -> None:
+    """Run this machine's node until it is stopped, made at the first start: for containers."""
+    with guarded(as_json=False):
+        from agents.boards import running
+
+        wishes = running.Wishes(
+            state=state.absolute(),
+            mesh=mesh,
+            invitation=invitation,
+            wait_s=wait,
+            name=name,
+            models=tuple(models or ()),
+            advertise=advertise,
+            invite=invite,
+            invite_uses=invite_uses,
+        )
+        code = running.run(wishes)
+    raise typer.Exit(code)
+
+
 @board_app.command("first-node", hidden=True)
 def first_node(
     owner: Annotated[Path, typer.Option("--owner", metavar="DIR", help="The mesh's key.")],
