@@ -17,7 +17,14 @@ import msgspec
 
 from agents.cooperation import documents_protocol as protocol
 from agents.cooperation.computation import Fanout, Job
-from agents.cooperation.documents_chunks import CHUNK_CHARS, Chunk, Selector, chunked
+from agents.cooperation.documents_chunks import (
+    CHUNK_CHARS,
+    LEAST_CHUNK_CHARS,
+    Chunk,
+    Selector,
+    chunked,
+    fitting,
+)
 from agents.cooperation.documents_protocol import Found, NotBelieved
 from agents.cooperation.documents_supervisor import ModelSupervisor, RuleSupervisor, Supervisor
 from agents.orchestrator.asking import Asker, Said
@@ -33,7 +40,6 @@ from mesh.core.errors import ConfigError, GossamerError
 FIRST_CHUNKS = 4  # read for a task in the first round: BM25's best mostly hold it
 WIDER = 4  # times as many chunks in each round after it
 MAX_FOUND_PER_TASK = 8
-LEAST_CHUNK_CHARS = 200  # below it a chunk holds no two sentences
 SUPERVISORS = ("rules", "model", "cloud")
 
 
@@ -67,9 +73,10 @@ class DocumentOptions(msgspec.Struct, frozen=True, kw_only=True):
     """``worker`` is the name that reads, empty: the extractive reader where it is offered, else
     this node's own. ``supervisor`` is rules, model (the general one) or cloud. ``select`` False
     reads every chunk in the first round, which is the comparison and no way to work.
-    ``chunk_chars`` must leave a model that reads room in its context."""
+    ``chunk_chars`` must leave a model that reads room in its context; 0 takes the longest that
+    fits every model that may read."""
 
-    chunk_chars: int = CHUNK_CHARS
+    chunk_chars: int = 0
     worker: str = ""
     supervisor: str = "rules"
     select: bool = True
@@ -102,14 +109,15 @@ class DocumentReader:
             raise ConfigError("the document is empty")
         if not question.strip():
             raise ConfigError("there is no question", hint="ask something about the document")
-        if not LEAST_CHUNK_CHARS <= choices.chunk_chars <= CHUNK_CHARS:
+        if choices.chunk_chars and not LEAST_CHUNK_CHARS <= choices.chunk_chars <= CHUNK_CHARS:
             raise ConfigError(
                 f"a chunk has {LEAST_CHUNK_CHARS} to {CHUNK_CHARS} characters, "
                 f"not {choices.chunk_chars}"
             )
-        chunks = await asyncio.to_thread(chunked, document, choices.chunk_chars)
         begun = self._port.now()
         task = _task(options, begun)
+        limit = choices.chunk_chars or self._longest(self.worker_name(choices, task), task)
+        chunks = await asyncio.to_thread(chunked, document, limit)
         boss = supervisor or self._supervisor(choices, task, options, begun)
         session = _Session(self, chunks, question, options, task, choices, boss, begun)
         selector = await asyncio.to_thread(Selector, chunks)
@@ -141,6 +149,17 @@ class DocumentReader:
             return EXTRACT_NAME if self._port.resolve(EXTRACT_NAME, task) else ""
         except GossamerError:
             return ""
+
+    def _longest(self, worker: str, task: Task) -> int:
+        """The longest chunk that the models behind a name hold with a task and an answer."""
+        try:
+            offers = self._port.resolve(worker, task) if worker else []
+        except GossamerError:
+            offers = []
+        contexts = [offer.model.context for offer in offers if offer.healthy and offer.model]
+        empty = protocol.reader_request("", "")
+        around = protocol.MAX_TASK_CHARS + sum(len(message.content) for message in empty.messages)
+        return fitting(contexts, around, empty.max_tokens)
 
     def fanout(self) -> Fanout:
         """What gives the jobs out."""
@@ -188,6 +207,8 @@ class _Session:
 
     async def run(self, selector: Selector) -> AsyncGenerator[Reading | Read, None]:
         about = f"a document of {len(self._chunks)} pieces"
+        longest = max(len(chunk.text) for chunk in self._chunks)
+        self._note("documents.chunks", f"{len(self._chunks)} of at most {longest} characters", 0)
         feedback, decision = "", protocol.Decision(final=False)
         number = 0
         for number in range(1, protocol.MAX_ROUNDS + 1):

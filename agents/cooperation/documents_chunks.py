@@ -12,6 +12,10 @@ from capabilities.reading.units import spans
 from mesh.core.errors import ConfigError
 
 CHUNK_CHARS = 3000  # MinionS's longest chunk: what a small model's context holds with its task
+LEAST_CHUNK_CHARS = 200  # below it a chunk holds no two sentences
+# Of prose, in the vocabularies of today; with a small one a model needs more tokens, and refuses
+# what does not fit, so that the estimate is on the short side.
+CHARS_PER_TOKEN = 2.5
 OVERLAP_SENTENCES = 2  # a fact over a border is whole in one of the two chunks
 MAX_DOCUMENT_CHARS = 4 << 20  # what an agent holds of one document: a thousand pages
 MAX_CHUNKS = 2048
@@ -23,6 +27,20 @@ class Chunk(msgspec.Struct, frozen=True):
     id: int
     start: int
     text: str
+
+
+def fitting(contexts: Sequence[int], around_chars: int, answer_tokens: int) -> int:
+    """The longest chunk, in characters, that fits every reader: ``contexts`` are in tokens (0:
+    unknown), ``around_chars`` what stands around the chunk in a request.
+
+    A reader whose context holds no chunk at all sets no limit: it is not one to ask.
+    """
+    rooms = [
+        int((context - answer_tokens) * CHARS_PER_TOKEN) - around_chars
+        for context in contexts
+        if context > 0
+    ]
+    return min([CHUNK_CHARS, *(room for room in rooms if room >= LEAST_CHUNK_CHARS)])
 
 
 def chunked(text: str, limit: int = CHUNK_CHARS) -> list[Chunk]:

@@ -83,7 +83,7 @@ class DocumentVerbs:
         choices = DocumentOptions(
             worker=str(args.get("worker") or ""),
             supervisor=str(args.get("supervisor") or "rules"),
-            chunk_chars=int(number_of(args, "chunk_chars", 3000, low=200, high=3000)),
+            chunk_chars=int(number_of(args, "chunk_chars", 0, low=0, high=3000)),
         )
         observer = self._agent.observer
         with observer.request("ask_document", question, options.trace.hex()) as watch:

@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,14 +16,16 @@ from hypothesis import strategies as st
 from agents.configure import PartsConfig, build
 from agents.cooperation import documents_protocol as protocol
 from agents.cooperation.documents import DocumentOptions, DocumentReader, Read, Reading
-from agents.cooperation.documents_chunks import CHUNK_CHARS, Selector, chunked
+from agents.cooperation.documents_chunks import CHUNK_CHARS, Selector, chunked, fitting
 from agents.cooperation.documents_protocol import Decision, Found, NotBelieved
 from agents.cooperation.documents_supervisor import RuleSupervisor, rule_tasks
 from agents.orchestrator.options import AskOptions
 from agents.orchestrator.orchestrator import Orchestrator
+from agents.port import Offer, Task
 from capabilities.messages import Delta, Done
 from capabilities.reading.capability import EXTRACT_NAME, KIND, answer_json, parted
 from mesh.core.errors import ConfigError, GossamerError, ModelError, Rejected
+from mesh.core.records import ModelInfo
 from tests.agents.fakes import GENERAL, FakeMesh, FakeNode, breaks
 
 Script = Callable[[str], list[Delta | Done | GossamerError]]
@@ -85,6 +88,44 @@ def test_chunks_may_be_smaller_for_a_model_with_a_small_context() -> None:
     found, _ = ask(made, "Who saw to pump-9?", chunk_chars=400)
     assert found.answer.statements[0].text == "Anna"
     assert max(len(call) for call in mesh.nodes[0].calls) < 500
+
+
+@pytest.mark.parametrize(
+    ("contexts", "longest"),
+    [
+        ([], CHUNK_CHARS),
+        ([0], CHUNK_CHARS),
+        ([100_000], CHUNK_CHARS),
+        ([1024, 8192], 1420),  # (1024 - 256) tokens of 2.5 characters, less 500 around it
+        ([300, 8192], CHUNK_CHARS),  # one that holds no chunk is none to ask
+    ],
+)
+def test_a_chunk_fits_the_smallest_context_that_holds_one(
+    contexts: list[int], longest: int
+) -> None:
+    assert fitting(contexts, around_chars=500, answer_tokens=256) == longest
+
+
+def test_chunks_fit_the_contexts_that_the_readers_advertise() -> None:
+    class Advertising(FakeMesh):
+        context = 0
+
+        def resolve(
+            self, name: str, task: Task, exclude: frozenset[bytes] = frozenset()
+        ) -> list[Offer]:
+            model = ModelInfo(name="tiny", file="tiny.gguf", context=self.context)
+            found = super().resolve(name, task, exclude)
+            return [msgspec.structs.replace(offer, model=model) for offer in found]
+
+    longest = {}
+    for context in (512, 100_000):
+        mesh = Advertising(FakeNode("r0", {EXTRACT_NAME: reads}, kind=KIND))
+        mesh.context = context
+        asker = Orchestrator(mesh, build(PartsConfig()), rng=random.Random(1)).asker
+        found, _ = ask(DocumentReader(mesh, asker, GENERAL), "Who saw to pump-9?")
+        assert found.answer.statements[0].text == "Anna"
+        longest[context] = max(map(len, mesh.nodes[0].calls))
+    assert longest[512] < 1000 < longest[100_000]
 
 
 def test_the_work_goes_to_several_peers() -> None:
