@@ -133,6 +133,7 @@ class Steward:
             for model in capability.models:
                 called = {model.name, model.file, *(s.name for s in capability.names)}
                 called |= {s.model for s in capability.names}
+                called.add(f"{model.name} {model.quantization}")  # as people are shown it
                 if wanted and wanted in called:
                     return capability
                 held.append(model.name)

@@ -12,12 +12,13 @@ from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.widgets import Input
 
+from agents.faces.console.actions import Actions
 from agents.faces.console.keys import BINDINGS, HELP
 from agents.faces.console.route import Turn
 from agents.faces.console.showing import REACHES, Opened, Showing
 from agents.faces.console.source import Connect, Source
 from agents.faces.console.streams import data_names
-from agents.faces.console.widgets import Confirm, Help, Lines, OneLine
+from agents.faces.console.widgets import Help, Lines, OneLine
 from agents.faces.console.world import World
 from agents.faces.sheets import error_line
 from agents.library.events import Broken, Missed, Published
@@ -58,6 +59,7 @@ class Console(App[None]):
         self._replaying: asyncio.Task[None] | None = None
         self._paint_due = False
         self._typing = ""  # what the input line is for: "", filter or chat
+        self._actions = Actions(self, lambda: self._source, self._start, self._tell)
         self.painted = asyncio.Event()  # with what the agent said
 
     def compose(self) -> ComposeResult:
@@ -223,6 +225,12 @@ class Console(App[None]):
         self.showing.reach = REACHES[(place + 1) % len(REACHES)]
         self._paint()
 
+    def action_fresh(self) -> None:
+        """Begin a new conversation: what was said before goes along no more."""
+        if self._asking is None or self._asking.done():
+            self.showing.turns = []
+            self.action_view("chat")
+
     def action_move(self, by: int) -> None:
         """Another row, or scroll."""
         self._lines.move(by)
@@ -312,17 +320,8 @@ class Console(App[None]):
         peer = self.world.peer(name) if name else None
         if peer is None:
             showing.said = "choose a node first (key 2)"
-        elif peer.me:
-            showing.said = "this is the agent itself; a node does not revoke itself"
         else:
-            self.push_screen(
-                Confirm(
-                    f"Revoke {peer.name}?",
-                    "Its certificate is taken back for good and every node of the mesh cuts it"
-                    " off. It can only come back with a new invitation.",
-                ),
-                lambda sure: self._revoke(peer.name) if sure else None,
-            )
+            self._actions.offer(peer)
         self._paint()
 
     def _open(self, opened: Opened) -> None:
@@ -381,7 +380,12 @@ class Console(App[None]):
 
     async def _ask(self, source: Source, turn: Turn) -> None:
         try:
-            stream = source.stream(turn.question, timeout_s=ASK_TIMEOUT_S, reach=self.showing.reach)
+            stream = source.stream(
+                turn.question,
+                timeout_s=ASK_TIMEOUT_S,
+                reach=self.showing.reach,
+                history=self.showing.history(turn),
+            )
             async with aclosing(stream) as events:  # type: ignore[type-var]
                 async for event in events:
                     turn.event(event)
@@ -428,18 +432,9 @@ class Console(App[None]):
         self.showing.replay_s = None
         return True
 
-    def _revoke(self, name: str) -> None:
-        async def run() -> None:
-            if self._source is None:
-                return
-            try:
-                await self._source.revoke(name, "revoked at the console")
-                self.showing.said = f"{name} is revoked"
-            except GossamerError as error:
-                self.showing.said = error_line(error)
-            self.dirty()
-
-        self._start(run())
+    def _tell(self, text: str) -> None:
+        self.showing.said = text
+        self.dirty()
 
     def _toggle(self, name: str) -> None:
         """Subscribe to a data name, or leave it."""

@@ -12,13 +12,13 @@ up down PgUp PgDn Home End   move or scroll
 enter   open, subscribe, ask        esc   back, stop an answer, clear
 /       filter this view            9     search everywhere
 s S r   sort nodes by the next or the last column; turn round
-c       ask; ^r: how far a question may go
+c       ask; ^r: how far a question may go; ^n: a new conversation
 p       replay the request that is open
-a       actions on a node (with a question first)
+a       drain, resume, load, unload, policy, revoke (with a question first)
 u       read names, requests and budget again
 q ^q    leave; ^c stops an answer, or leaves
 
-● alive  ◆ busy  ! unwell  ◐ suspect  ✗ dead  ○ departed
+● alive  ◆ busy  ! unwell  ‖ draining  ◐ suspect  ✗ dead  ○ departed
 Every state has a sign; the colours suit the colour-blind."""
 BINDINGS: list[BindingType] = [
     *(Binding(str(i), f"view('{name}')", show=False) for i, name in enumerate(VIEWS, 1)),
@@ -35,6 +35,7 @@ BINDINGS: list[BindingType] = [
     Binding("S", "sort(-1)", show=False),
     Binding("r", "reverse", show=False),
     Binding("ctrl+r", "reach", show=False, priority=True),
+    Binding("ctrl+n", "fresh", show=False, priority=True),
     Binding("a", "act", show=False),
     Binding("p", "replay", show=False),
     Binding("u", "update", show=False),

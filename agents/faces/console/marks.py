@@ -25,15 +25,24 @@ COLOURS = {
     "dim": "#8a8a8a",
     "head": "bold",
     "name": "bold #f0e442",
+    "n0": "#56b4e9",
+    "n1": "#e69f00",
+    "n2": "#2fc79a",
+    "n3": "#ff7fc4",
+    "n4": "#f0e442",
+    "n5": "#c3ccd3",
 }
 STATES = {
     "alive": ("●", "good"),
     "busy": ("◆", "busy"),
     "unwell": ("!", "warn"),
+    "draining": ("‖", "dim"),
     "suspect": ("◐", "warn"),
     "dead": ("✗", "bad"),
     "departed": ("○", "dim"),
 }
+# Whose words are whose: by the order in which nodes come into an answer.
+NODE_TONES = ("n0", "n1", "n2", "n3", "n4", "n5")
 STEPS = {
     "waiting": ("·", "dim"),
     "running": ("▶", "busy"),
@@ -133,6 +142,8 @@ def state_of(peer: PeerView) -> str:
         return peer.state if peer.state in STATES else "suspect"
     if not peer.healthy:
         return "unwell"
+    if peer.draining:
+        return "draining"
     return "busy" if peer.inflight or peer.queued else "alive"
 
 

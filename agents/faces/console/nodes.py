@@ -47,7 +47,7 @@ class Column(NamedTuple):
 
 
 _NONE = Cell("-", "dim")
-_ORDER = {"busy": 0, "alive": 1, "unwell": 2, "suspect": 3, "dead": 4, "departed": 5}
+_ORDER = {"busy": 0, "alive": 1, "unwell": 2, "draining": 3, "suspect": 4, "dead": 5, "departed": 6}
 
 
 def _best(peer: PeerView, world: World) -> float:

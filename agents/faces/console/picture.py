@@ -87,6 +87,8 @@ def legend(world: World) -> Line:
         counted[word] = counted.get(word, 0) + 1
     spans: list[str | Span] = []
     for word, (sign, tone) in STATES.items():
+        if word == "draining" and word not in counted:
+            continue  # seldom, and 80 columns hold no more
         count = f" {counted[word]}" if word in counted else ""
         spans.append(Span(f"{sign} {word}{count}  ", tone if count else "dim"))
     return line(*spans, Span("━ in use", "busy"))

@@ -6,7 +6,16 @@ from typing import Any
 
 import msgspec
 
-from agents.faces.console.marks import Line, Span, line, seconds, step_span, width_of, wrapped
+from agents.faces.console.marks import (
+    NODE_TONES,
+    Line,
+    Span,
+    line,
+    seconds,
+    step_span,
+    width_of,
+    wrapped,
+)
 from agents.faces.console.world import is_escalation
 from agents.library.events import AskedEvent, Delta, Plan, Retry, Step
 from agents.views import AnswerView, StepView
@@ -105,23 +114,34 @@ def turn_lines(turn: Turn, width: int, currency: str = "") -> list[Line]:
 def _text_lines(turn: Turn, width: int) -> list[Line]:
     """The text, each part marked with the step that it came from where there are several."""
     many = len(turn.parts) > 1
-    answer = turn.answer
+    answer, tones = turn.answer, tones_of(turn)
     if answer is not None and answer.statements and many:
         return [
-            line(Span(f"[{said.step or '-'}] " if not i else "    ", "name"), part)
+            line(
+                Span(f"[{said.step or '-'}] " if not i else "    ", "name"),
+                Span(part, tones.get(said.node, "")),
+            )
             for said in answer.statements
             for i, part in enumerate(wrapped(said.text, width - 4))
         ]
     if answer is not None and not (many and _is_joined(turn, answer)):
-        return [line("  ", part) for part in wrapped(answer.text, width - 2)]
+        tone = tones.get(answer.nodes[0], "") if len(answer.nodes) == 1 else ""
+        return [line("  ", Span(part, tone)) for part in wrapped(answer.text, width - 2)]
     found = []
     for number, part in sorted(turn.parts.items()):
         mark = f"[{number}] " if many else "  "
         for i, text in enumerate(
             wrapped(part.text.strip(), width - len(mark)) if part.text else ()
         ):
-            found.append(line(Span(mark if not i else " " * len(mark), "name"), text))
+            tone = tones.get(part.view.node, "")
+            found.append(line(Span(mark if not i else " " * len(mark), "name"), Span(text, tone)))
     return found
+
+
+def tones_of(turn: Turn) -> dict[str, str]:
+    """A colour for each node that has a part in the answer; its words have the same."""
+    nodes = dict.fromkeys(part.view.node for _, part in sorted(turn.parts.items()))
+    return {node: NODE_TONES[i % len(NODE_TONES)] for i, node in enumerate(n for n in nodes if n)}
 
 
 def _is_joined(turn: Turn, answer: AnswerView) -> bool:
@@ -133,13 +153,14 @@ def _is_joined(turn: Turn, answer: AnswerView) -> bool:
 def route_lines(turn: Turn, width: int) -> list[Line]:
     """The way: one line a step, then what was tried in vain, why, and what was paid."""
     found: list[Line] = []
+    tones = tones_of(turn)
     for number, part in sorted(turn.parts.items()):
         step = part.view
         spans: list[str | Span] = [Span("  "), step_span(step.status)]
         spans.append(Span(f" {number} ", "name"))
         spans.append(step.name or "...")
         if step.node:
-            spans += [Span(" on ", "dim"), Span(step.node, "head")]
+            spans += [Span(" on ", "dim"), Span(step.node, tones.get(step.node, "head"))]
             if step.remote:
                 spans.append(Span(" (remote)", "dim"))
         progress = Span(f"  {_progress(part)}", "dim")

@@ -13,9 +13,11 @@ from agents.faces.console.record import trace_lines, traces_body
 from agents.faces.console.route import Turn, turn_lines
 from agents.faces.console.streams import streams_body
 from agents.faces.console.world import World
+from capabilities.messages import Message
 
 VIEWS = ("mesh", "nodes", "names", "chat", "traces", "budget", "streams", "events", "search")
 MAX_TURNS = 50
+MAX_HISTORY = 16  # messages that go along: models of the mesh have small contexts
 REACHES = ("mesh", "cloud", "group", "node")
 
 
@@ -61,6 +63,14 @@ class Showing:
         turn = Turn(question)
         self.turns = [*self.turns[-MAX_TURNS + 1 :], turn]
         return turn
+
+    def history(self, now: Turn) -> list[Message]:
+        """What was said before this turn and goes along with it: the latest that has an answer."""
+        said: list[Message] = []
+        for turn in self.turns:
+            if turn is not now and turn.answer is not None:
+                said += [Message("user", turn.question), Message("assistant", turn.answer.text)]
+        return said[-MAX_HISTORY:]
 
     def next_sort(self, step: int = 1) -> None:
         """Sort the nodes by the next column."""
@@ -132,7 +142,7 @@ class Showing:
             "mesh": "enter nodes  4 ask",
             "nodes": "s/S sort  r reverse  / filter  enter open  a actions",
             "names": "/ filter  enter ask it",
-            "chat": f"enter sends  esc stops, leaves  ^r reach: {self.reach}",
+            "chat": f"enter sends  esc stops  ^n new  ^r reach: {self.reach}",
             "traces": "enter open  / filter",
             "streams": "enter subscribe, leave  / filter",
             "search": "/ words  enter open",

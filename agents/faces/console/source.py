@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from agents.library.events import AskedEvent, DataEvent
 from agents.views import NameView
+from capabilities.messages import Message
 
 
 class Source(Protocol):
@@ -16,7 +17,12 @@ class Source(Protocol):
         """The feed."""
 
     def stream(
-        self, question: str, *, timeout_s: float = 60.0, reach: str = "mesh"
+        self,
+        question: str,
+        *,
+        timeout_s: float = 60.0,
+        reach: str = "mesh",
+        history: Sequence[Message] = (),
     ) -> AsyncIterator[AskedEvent]:
         """A question."""
 
@@ -37,6 +43,23 @@ class Source(Protocol):
 
     async def revoke(self, node: str, reason: str = "") -> dict[str, Any]:
         """Shut a node out."""
+
+    async def drain(self, node: str = "", reason: str = "") -> dict[str, Any]:
+        """Let a node take nothing new."""
+
+    async def resume(self, node: str = "") -> dict[str, Any]:
+        """Let it take work again."""
+
+    async def load(
+        self, model: str, *, names: Sequence[str] = (), node: str = ""
+    ) -> dict[str, Any]:
+        """Load a model at a node."""
+
+    async def unload(self, model: str, *, node: str = "") -> dict[str, Any]:
+        """Unload one."""
+
+    async def policy(self, name: str = "", *, node: str = "") -> dict[str, Any]:
+        """The scheduling policy of a node, changed where one is named."""
 
     async def close(self) -> None:
         """Leave."""

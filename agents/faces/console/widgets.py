@@ -9,10 +9,11 @@ from rich.style import Style
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.events import Key
 from textual.screen import ModalScreen
 from textual.strip import Strip
 from textual.widget import Widget
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from agents.faces.console.marks import COLOURS, Line, fitted
 from agents.faces.console.nodes import Body, Row
@@ -170,6 +171,59 @@ class Confirm(ModalScreen[bool]):
     def action_answer(self, sure: bool) -> None:
         """Close with the answer."""
         self.dismiss(sure)
+
+
+class Menu(ModalScreen[str]):
+    """One of a few things, by its key; empty when none."""
+
+    DEFAULT_CSS = """
+    Menu { align: center middle; }
+    Menu Vertical { width: 60; height: auto; border: round #56b4e9; padding: 0 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss('')", "none")]
+
+    def __init__(self, question: str, options: list[tuple[str, str]]) -> None:
+        super().__init__()
+        self._keys = {key for key, _ in options}
+        told = "\n".join(f"  {key}  {label}" for key, label in options)
+        self._text = f"{question}\n\n{told}\n\nesc: none"
+
+    def compose(self) -> ComposeResult:
+        """One box in the middle."""
+        with Vertical():
+            yield Static(self._text, markup=False)
+
+    def on_key(self, event: Key) -> None:
+        """A key of the menu closes it."""
+        if event.key in self._keys:
+            event.stop()
+            self.dismiss(event.key)
+
+
+class Words(ModalScreen[str]):
+    """Asks for a line of text; empty when there is none."""
+
+    DEFAULT_CSS = """
+    Words { align: center middle; }
+    Words Vertical { width: 60; height: auto; border: round #56b4e9; padding: 0 1; }
+    Words Input { border: none; height: 1; padding: 0; background: #1c2228; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss('')", "none")]
+
+    def __init__(self, question: str, hint: str) -> None:
+        super().__init__()
+        self._question, self._hint = question, hint
+
+    def compose(self) -> ComposeResult:
+        """One box in the middle."""
+        with Vertical():
+            yield Static(f"{self._question}\n{self._hint}\n", markup=False)
+            yield Input(id="words", compact=True)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Close with the text."""
+        event.stop()
+        self.dismiss(event.value.strip())
 
 
 class Help(ModalScreen[None]):

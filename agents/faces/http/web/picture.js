@@ -7,7 +7,7 @@ export const STATES = {
   alive: "●",
   busy: "◆",
   unwell: "!",
-  draining: "⏸",
+  draining: "‖",
   suspect: "◐",
   dead: "✗",
   departed: "○",

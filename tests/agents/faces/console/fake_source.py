@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from agents.faces.console.source import Source
 from agents.library.events import AskedEvent, DataEvent, Delta, Plan, Published, Step
 from agents.views import AnswerView, EndpointView, NameView, PeerView, StepView
-from capabilities.messages import Sample
+from capabilities.messages import Message, Sample
 from mesh.core.errors import AccessDenied, ConfigError, PeerLost
 
 SUMS = "knowledge.gpt/arithmetic"
@@ -212,6 +212,8 @@ class FakeSource(Source):
         self.feed: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self.asked: list[tuple[str, str]] = []
         self.revoked: list[str] = []
+        self.orders: list[tuple[str, ...]] = []
+        self.history: list[tuple[str, str]] = []
         self.may_revoke = True
         self.hold = asyncio.Event()  # an answer waits for it before its last two events
         self.hold.set()
@@ -231,9 +233,15 @@ class FakeSource(Source):
         raise PeerLost("The agent closed the connection.", hint="look at its log")
 
     async def stream(
-        self, question: str, *, timeout_s: float = 60.0, reach: str = "mesh"
+        self,
+        question: str,
+        *,
+        timeout_s: float = 60.0,
+        reach: str = "mesh",
+        history: Sequence[Message] = (),
     ) -> AsyncIterator[AskedEvent]:
         self.asked.append((question, reach))
+        self.history = [(one.role, one.content) for one in history]
         try:
             *first, step, answer = answer_events()
             for event in first:
@@ -286,6 +294,31 @@ class FakeSource(Source):
         if not self.may_revoke:
             raise AccessDenied("this node is no issuer")
         self.revoked.append(node)
+        return {}
+
+    async def drain(self, node: str = "", reason: str = "") -> dict[str, Any]:
+        return self._order("drain", node)
+
+    async def resume(self, node: str = "") -> dict[str, Any]:
+        return self._order("resume", node)
+
+    async def load(
+        self, model: str, *, names: Sequence[str] = (), node: str = ""
+    ) -> dict[str, Any]:
+        return self._order("load", node, model)
+
+    async def unload(self, model: str, *, node: str = "") -> dict[str, Any]:
+        return self._order("unload", node, model)
+
+    async def policy(self, name: str = "", *, node: str = "") -> dict[str, Any]:
+        if not name:
+            return {"policy": "load_aware", "known": ["load_aware", "random"]}
+        return self._order("policy", node, name)
+
+    def _order(self, *said: str) -> dict[str, Any]:
+        if not self.may_revoke:
+            raise AccessDenied("this node may not")
+        self.orders.append(said)
         return {}
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 
@@ -128,12 +129,12 @@ def test_letters_typed_into_a_question_are_no_commands() -> None:
 
 def test_a_node_is_revoked_only_after_a_yes() -> None:
     async def script(pilot: Pilot[None], app: Console, source: fake.FakeSource) -> None:
-        await pilot.press("2", "slash", *"tally", "enter", "a")
+        await pilot.press("2", "slash", *"tally", "enter", "a", "x")
         await until(pilot, on_screen(app, "Revoke tally?"))
         await pilot.press("n")
         await pilot.pause()
         assert not source.revoked
-        await pilot.press("a")
+        await pilot.press("a", "x")
         await until(pilot, on_screen(app, "Revoke tally?"))
         await pilot.press("y")
         await until(pilot, on_screen(app, "tally is revoked"))
@@ -144,7 +145,7 @@ def test_a_node_is_revoked_only_after_a_yes() -> None:
 def test_a_refused_action_says_why() -> None:
     async def script(pilot: Pilot[None], app: Console, source: fake.FakeSource) -> None:
         source.may_revoke = False
-        await pilot.press("2", "end", "a", "y")
+        await pilot.press("2", "end", "a", "x", "y")
         await until(pilot, on_screen(app, "no issuer"))
 
     assert not play(script).revoked
@@ -153,8 +154,79 @@ def test_a_refused_action_says_why() -> None:
 def test_the_agent_itself_is_not_offered_for_revocation() -> None:
     async def script(pilot: Pilot[None], app: Console, source: fake.FakeSource) -> None:
         await pilot.press("2", "home", "a")
-        await until(pilot, on_screen(app, "does not revoke itself"))
-        assert len(app.screen_stack) == 1
+        await until(pilot, on_screen(app, "What about desk?", "drain", "load a model"))
+        assert "revoke" not in screen_text(app)
+        await pilot.press("x", "escape")
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+
+    assert not play(script).revoked
+
+
+def test_a_node_is_drained_after_a_yes_and_refusals_are_told() -> None:
+    async def script(pilot: Pilot[None], app: Console, source: fake.FakeSource) -> None:
+        await pilot.press("2", "slash", *"abacus", "enter", "a", "d")
+        await until(pilot, on_screen(app, "Drain abacus?"))
+        assert not source.orders
+        await pilot.press("y")
+        await until(pilot, on_screen(app, "abacus is drained"))
+        source.may_revoke = False
+        await pilot.press("a", "d", "y")
+        await until(pilot, on_screen(app, "this node may not"))
+
+    assert play(script).orders == [("drain", "abacus")]
+
+
+def test_models_come_and_go_and_a_policy_is_chosen() -> None:
+    async def script(pilot: Pilot[None], app: Console, source: fake.FakeSource) -> None:
+        await pilot.press("2", "slash", *"abacus", "enter", "a", "l")
+        await until(pilot, on_screen(app, "Load which model"))
+        await pilot.press(*"builtin:general", "enter")
+        await until(pilot, on_screen(app, "abacus serves builtin:general"))
+        await pilot.press("a", "u", "1")
+        await until(pilot, on_screen(app, "Unload arithmetic Q4_K at abacus?"))
+        await pilot.press("y")
+        await until(pilot, on_screen(app, "has unloaded"))
+        await pilot.press("a", "p")
+        await until(pilot, on_screen(app, "schedules by load_aware", "2  random"))
+        await pilot.press("2")
+        await until(pilot, on_screen(app, "abacus schedules by random"))
+        await pilot.press("a", "l", "escape")
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+
+    assert play(script).orders == [
+        ("load", "abacus", "builtin:general"),
+        ("unload", "abacus", "arithmetic Q4_K"),
+        ("policy", "abacus", "random"),
+    ]
+
+
+def test_a_drained_node_has_a_sign_of_its_own_and_is_offered_to_be_resumed() -> None:
+    async def script(pilot: Pilot[None], app: Console, source: fake.FakeSource) -> None:
+        views = [msgspec.structs.replace(v, draining=v.name == "abacus") for v in fake.peers()]
+        source.tell(fake.mesh_event(views))
+        await pilot.press("2")
+        await until(pilot, on_screen(app, "‖ draining"))
+        await pilot.press("slash", *"abacus", "enter", "a", "r")
+        await until(pilot, on_screen(app, "abacus takes work again"))
+
+    assert play(script).orders == [("resume", "abacus")]
+
+
+def test_a_conversation_goes_along_until_a_new_one_is_begun() -> None:
+    async def script(pilot: Pilot[None], app: Console, source: fake.FakeSource) -> None:
+        await ask(pilot, app, "What is 48 * 27?")
+        await until(pilot, on_screen(app, "cost"))
+        assert source.history == []
+        await ask(pilot, app, "And half of it?")
+        await until(pilot, lambda: len(source.asked) == 2 and app.showing.turns[-1].over)
+        assert source.history == [
+            ("user", "What is 48 * 27?"),
+            ("assistant", "48 * 27 = 1296"),
+        ]
+        await pilot.press("ctrl+n")
+        await ask(pilot, app, "Who are you?")
+        await until(pilot, lambda: len(source.asked) == 3 and app.showing.turns[-1].over)
+        assert source.history == []
 
     play(script)
 
