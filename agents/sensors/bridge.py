@@ -47,6 +47,7 @@ MEMORY_FILE = "mqtt.json"
 FIRST_RETRY_S = 0.25
 BATCH = 256  # messages to one write
 MAX_PASSWORD_BYTES = 4096
+STOP_S = 20.0  # to write what was taken; then it ends without, and is told it again
 
 
 class Memory(msgspec.Struct):
@@ -111,7 +112,7 @@ class MqttBridge(Capability):
             self._session.wake()
         if self._task is not None:
             try:
-                async with asyncio.timeout(5.0):
+                async with asyncio.timeout(STOP_S):
                     await asyncio.shield(self._task)
             except TimeoutError:
                 self._task.cancel()
