@@ -42,13 +42,11 @@ def join(
     config = directory / CONFIG_FILE
     if config.exists():
         raise ConfigError(f"{config} exists", hint="choose another directory with --state")
-    identity = asyncio.run(redeem(token, directory, name=name, suggestion=_host_name()))
+    identity = asyncio.run(redeem(token, directory, name=name, suggestion=host_name()))
     body = read_certificate(identity.certificate)
-    host = "127.0.0.1" if _local(token) else "0.0.0.0"  # noqa: S104 - members only, encrypted
+    host = "127.0.0.1" if is_local(token) else "0.0.0.0"  # noqa: S104 - members only, encrypted
     config.write_text(
-        agent_toml(
-            ".", host, advertise, _ports(host), identity.doors, models, choose(look()).size
-        ),
+        agent_toml(".", host, advertise, _ports(host), identity.doors, models, choose(look()).size),
         encoding="utf-8",
     )
     return {
@@ -62,13 +60,14 @@ def join(
     }
 
 
-def _host_name() -> str:
+def host_name() -> str:
     """This machine's name as a node name; empty where nothing is left of it."""
     first = socket.gethostname().partition(".")[0].lower()
     return re.sub(r"[^a-z0-9-]+", "-", first).strip("-")[:63]
 
 
-def _local(token: Token) -> bool:
+def is_local(token: Token) -> bool:
+    """Whether an invitation leads to this machine only."""
     hosts = [address.removeprefix("tcp://").rpartition(":")[0] for address in token.addresses]
     return all(is_loopback(host) for host in hosts)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +19,9 @@ BEAT_S = 10.0  # between two lines that say how the mesh is
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("console", epilog=_examples("gossamer console", "gossamer console --once"))(console)
+    app.command(
+        "console", epilog=_examples("gossamer console", "gossamer console --attach gossamer1....")
+    )(console)
     app.command("top", epilog=_examples("gossamer top", "gossamer top --sort busy --count 1"))(top)
     app.command("trace", epilog=_examples("gossamer trace", "gossamer trace 4185bf69 --json"))(
         trace
@@ -29,6 +34,14 @@ def _examples(*lines: str) -> str:
 
 def console(
     once: Annotated[bool, typer.Option("--once", help="Print one plain view and leave.")] = False,
+    attach: Annotated[
+        str,
+        typer.Option(
+            "--attach",
+            metavar="INVITATION",
+            help="Join that mesh for as long as the console is open; later its name will do.",
+        ),
+    ] = "",
     state: State = None,
     as_json: AsJson = False,
 ) -> None:
@@ -40,11 +53,26 @@ def console(
     with guarded(as_json):
         from agents.faces.console import run
 
-        if once or as_json:
-            run.once(state, as_json=as_json)
-            return
-        run.require_terminal("gossamer console --once, or --json")
-        run.interactive(state)
+        if not (once or as_json):
+            run.require_terminal("gossamer console --once, or --json")
+        with _place(attach, state) as place:
+            if once or as_json:
+                run.once(place, as_json=as_json)
+            else:
+                run.interactive(place)
+
+
+@contextmanager
+def _place(attach: str, state: Path | None) -> Iterator[Path | None]:
+    """The state directory of the agent to look at; one that is joined for it, where asked."""
+    if not attach:
+        yield state
+        return
+    from agents.faces.console.attaching import attached
+
+    sys.stderr.write("joining the mesh ...\n")
+    with attached(attach, state) as place:
+        yield place
 
 
 def top(
@@ -120,7 +148,6 @@ def _one(state: Path | None, trace_id: str, *, as_json: bool) -> None:
 def watch_status(state: Path | None, *, as_json: bool) -> None:
     """What happens at the agent and in its mesh, line by line, until Ctrl-C."""
     import asyncio
-    import sys
     from contextlib import aclosing
 
     import msgspec
