@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.sensors --json``. The messages need mosquitto. ``--data`` is a folder as
 :mod:`benchmarks._sensors_signals` describes it; without one, the figures that need it are null.
-The libraries beside it (river, heartpy) are in the extra "peers".
+The libraries beside it (river, heartpy) are in the extra "sensor-peers".
 """
 
 from __future__ import annotations
