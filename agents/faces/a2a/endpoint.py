@@ -86,12 +86,15 @@ class Contexts(DefaultServerCallContextBuilder):
 class Handler(DefaultRequestHandler):
     """The SDK's, which takes a follow-up without its context for one of another context."""
 
+    tasks: BoundedTasks
+
     async def on_message_send(
         self, params: SendMessageRequest, context: ServerCallContext
     ) -> Message | Task:
         """See the base."""
         await self._find_context(params.message, context)
-        return await super().on_message_send(params, context)
+        answer: Message | Task = await super().on_message_send(params, context)
+        return answer
 
     async def on_message_send_stream(
         self, params: SendMessageRequest, context: ServerCallContext
@@ -104,7 +107,7 @@ class Handler(DefaultRequestHandler):
 
     async def _find_context(self, message: Message, context: ServerCallContext) -> None:
         if message.task_id and not message.context_id:
-            task = await self.task_store.get(message.task_id, context)
+            task = await self.tasks.get(message.task_id, context)
             if task is not None:
                 message.context_id = task.context_id
 
@@ -117,14 +120,16 @@ class Endpoint:
         self._keys = keys
         self._cards: OrderedDict[tuple[str, bool], Made] = OrderedDict()
         template = cards.public_card("http://localhost", "", version(), keys=keys)
+        tasks = BoundedTasks()
         handler = Handler(
             agent_executor=MeshExecutor(agent),
-            task_store=BoundedTasks(),
+            task_store=tasks,
             agent_card=template,
             extended_agent_card=template,
             extended_card_modifier=self._extended,
             validate_input_modes=True,
         )
+        handler.tasks = tasks
         self._rpc = JsonRpcDispatcher(handler, context_builder=Contexts(), enable_v0_3_compat=True)
 
     async def card(self, request: Request) -> Response:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 import msgspec
 from a2a.helpers import new_task_from_user_message, new_text_part
 from a2a.server.agent_execution import AgentExecutor, RequestContext
-from a2a.server.events.event_queue_v2 import EventQueue
+from a2a.server.events import EventQueue
 from a2a.server.tasks import TaskUpdater
 from a2a.utils.errors import InvalidParamsError
 from google.protobuf.json_format import MessageToDict

@@ -98,10 +98,8 @@ def mcp(
 
             serving.leave_on_signals(asyncio.current_task())
             async with Agent(state) as agent:
-                if http:
-                    await serving.over_http(agent, settings)
-                else:
-                    await serving.over_stdio(agent)
+                mesh = serving.MeshServer(agent)
+                await (serving.over_http(mesh, settings) if http else serving.over_stdio(mesh))
 
         with contextlib.suppress(asyncio.CancelledError):
             asyncio.run(run())

@@ -17,16 +17,14 @@ from agents.faces.http.guard import Guard
 from agents.faces.http.metrics import HttpMetrics
 from agents.faces.http.settings import Settings
 from agents.faces.mcp.server import MeshServer
-from agents.library import Agent
 from mesh.core.errors import ConfigError
 
 PATH = "/mcp"
 LEAVE_S = 2  # for answers under way at Ctrl-C
 
 
-async def over_stdio(agent: Agent) -> None:
+async def over_stdio(mesh: MeshServer) -> None:
     """Serve one client until it closes our standard input."""
-    mesh = MeshServer(agent)
     async with stdio_server() as (read, write):
         try:
             await mesh.server.run(read, write, mesh.server.create_initialization_options())
@@ -34,13 +32,12 @@ async def over_stdio(agent: Agent) -> None:
             await mesh.watching.close()
 
 
-async def over_http(agent: Agent, settings: Settings) -> None:
+async def over_http(mesh: MeshServer, settings: Settings) -> None:
     """Serve on the settings' address until a signal; raises :class:`ConfigError`."""
     try:
         door = listen(settings)
     except OSError as error:
         raise ConfigError(f"cannot listen: {error}") from None
-    mesh = MeshServer(agent)
     # Host and Origin are checked by the guard, for every path and with names of the user's own.
     app = mesh.server.streamable_http_app(
         streamable_http_path=PATH,

@@ -160,10 +160,7 @@ async def call(agent: Agent, asked: m.Call, progress: Progress) -> CallToolResul
 async def resolve(agent: Agent, asked: m.Resolve, _: Progress) -> CallToolResult:
     """Who would answer a name."""
     found = await agent.resolve(asked.name)
-    decision = found.decision
-    if not isinstance(decision, str):
-        decision = msgspec.json.encode(decision).decode()
-    return _result(m.Resolved(name=found.name, endpoints=found.endpoints, decision=decision))
+    return _result(m.Resolved(name=found.name, endpoints=found.endpoints, decision=found.decision))
 
 
 async def names(agent: Agent, asked: m.Names, _: Progress) -> CallToolResult:

@@ -114,9 +114,9 @@ class Watching:
 
     async def _changes(self, uri: str) -> AsyncIterator[None]:
         if name := name_of(uri):
-            async with aclosing(self._agent.follow(name)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    if isinstance(event, Published):
+            async with aclosing(self._agent.follow(name)) as updates:  # type: ignore[type-var]
+                async for update in updates:
+                    if isinstance(update, Published):
                         yield
             return
         listed: object = None
