@@ -1,0 +1,240 @@
+"""An answer of the checking model, drafted here: fewer of its passes, and the same words.
+
+A round drafts some tokens and sends them; while the verdict travels, the drafter goes on as if all
+of them stood (PEARL, Liu et al. 2024), and what it drafted meanwhile is used if they did. How long
+drafts are is learnt per link (:mod:`capabilities.drafting.lengths`), 0 among the choices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from capabilities.drafting import messages
+from capabilities.drafting.drafters import Draft, Drafter
+from capabilities.drafting.lengths import Lengths
+from capabilities.drafting.messages import Check, Close, Fed, Feed, Verdict
+from capabilities.segments.choosing import Sampling
+from mesh.core.errors import DeadlineExceeded, GossamerError
+
+CLOSE_S = 2.0
+RETRIES = 3
+# Without a draft the checking model says so many tokens in one answer, as if it streamed.
+STREAM = 8
+CHECKED, DRAFTED = "check", "draft"
+
+
+class Checker(Protocol):
+    """The way to the checking model."""
+
+    async def ask(self, question: messages.Question, timeout_s: float) -> messages.Answer:
+        """Its answer; raises a GossamerError."""
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """How an answer is made. ``length`` fixes that of drafts; -1 learns it."""
+
+    sampling: Sampling = Sampling()
+    max_tokens: int = 256
+    length: int = -1
+    check_s: float = 10.0
+    ahead: bool = True
+    ends: tuple[int, ...] = ()  # where the checking model stops by itself
+
+
+class Word(msgspec.Struct, frozen=True):
+    """A token of the answer, and whether it was drafted here or said there."""
+
+    token: int
+    by: str
+
+
+@dataclass(slots=True)
+class Count:
+    """What an answer took."""
+
+    tokens: int = 0
+    passes: int = 0  # of the checking model
+    drafted: int = 0
+    stood: int = 0
+    ahead_used: int = 0  # drafted while a verdict travelled, and used
+    waited_s: float = 0.0
+    check_s: float = 0.0
+    draft_s: float = 0.0
+    lengths: list[int] = field(default_factory=list)
+
+    @property
+    def passes_per_token(self) -> float:
+        """Of the checking model."""
+        return self.passes / self.tokens if self.tokens else 0.0
+
+
+class Speculator:
+    """One pair of drafter and checking model; what it learns of lengths outlives an answer."""
+
+    def __init__(
+        self,
+        drafter: Callable[[], Drafter],
+        checker: Checker,
+        *,
+        vocab_hash: str,
+        lengths: Lengths | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._drafter, self._checker = drafter, checker
+        self._vocab_hash = vocab_hash
+        self.lengths = lengths or Lengths()
+        self._clock = clock
+
+    async def generate(
+        self,
+        prompt: Sequence[int],
+        wish: Wish,
+        *,
+        ends: Callable[[int], bool],
+        count: Count | None = None,
+    ) -> AsyncGenerator[Word, None]:
+        """Tokens without the one that ends; raises when the checking model cannot be asked."""
+        count = count or Count()
+        drafter, stream = self._drafter(), os.urandom(8).hex()
+        tokens, have = list(prompt), 0
+        ready = Draft()
+        try:
+            have = await self._feed(stream, tokens[:-1], 0, wish)
+            while count.tokens < wish.max_tokens:
+                began = self._clock()
+                length = wish.length if wish.length >= 0 else self.lengths.choose()
+                length = min(length, wish.max_tokens - count.tokens - 1)
+                draft = ready.tail(0) if ready.tokens else Draft()
+                if len(draft.tokens) < length:
+                    more = await drafter.draft(
+                        [*tokens, *draft.tokens], length - len(draft.tokens), wish.sampling
+                    )
+                    draft = Draft(draft.tokens + more.tokens, draft.drawn + more.drawn)
+                draft = Draft(draft.tokens[:length], draft.drawn[:length])
+                count.draft_s += self._clock() - began
+                verdict, have, ahead = await self._round(
+                    stream, tokens, have, draft, drafter, wish, count
+                )
+                said = [*draft.tokens[: verdict.count], verdict.next, *verdict.more]
+                count.passes += 1 + len(verdict.more)
+                count.drafted += len(draft.tokens)
+                count.stood += verdict.count
+                count.lengths.append(len(draft.tokens))
+                ready = _usable(ahead, verdict, draft)
+                count.ahead_used += len(ready.tokens)
+                if wish.length < 0:
+                    self.lengths.learn(_arm(self.lengths, length), len(said), self._clock() - began)
+                for index, token in enumerate(said):
+                    count.tokens += 1
+                    if ends(token):
+                        return
+                    tokens.append(token)
+                    yield Word(token, DRAFTED if index < verdict.count else CHECKED)
+                    if count.tokens >= wish.max_tokens:
+                        return
+        finally:
+            await drafter.close()
+            with contextlib.suppress(GossamerError, TimeoutError):
+                await self._checker.ask(Close(stream=stream), CLOSE_S)
+
+    async def _round(
+        self,
+        stream: str,
+        tokens: list[int],
+        have: int,
+        draft: Draft,
+        drafter: Drafter,
+        wish: Wish,
+        count: Count,
+    ) -> tuple[Verdict, int, Draft]:
+        """One check, and what was drafted while it travelled."""
+        began = self._clock()
+        checking = asyncio.create_task(self._checked(stream, tokens, have, draft, wish))
+        ahead = Draft()
+        try:
+            if wish.ahead and draft.tokens:
+                # One token more than the next draft: the first guesses the checking model's own.
+                guess = asyncio.create_task(
+                    drafter.draft([*tokens, *draft.tokens], len(draft.tokens) + 1, wish.sampling)
+                )
+                try:
+                    verdict, have = await checking
+                    ahead = await guess
+                finally:
+                    guess.cancel()
+                    await asyncio.gather(guess, return_exceptions=True)
+            else:
+                verdict, have = await checking
+        finally:
+            checking.cancel()
+            await asyncio.gather(checking, return_exceptions=True)
+        count.waited_s += self._clock() - began
+        count.check_s += verdict.compute_s
+        return verdict, have, ahead
+
+    async def _checked(
+        self, stream: str, tokens: list[int], have: int, draft: Draft, wish: Wish
+    ) -> tuple[Verdict, int]:
+        """The verdict, and how many tokens the other side holds after it."""
+        for _ in range(RETRIES):
+            question = Check(
+                stream=stream,
+                at=have,
+                tail=tokens[have:],
+                draft=draft.tokens,
+                drawn=draft.drawn,
+                sampling=wish.sampling,
+                more=0 if draft.tokens else min(STREAM, wish.max_tokens) - 1,
+                ends=list(wish.ends),
+            )
+            answer = await self._ask(question, wish)
+            if isinstance(answer, Verdict):
+                if answer.count > len(draft.tokens):
+                    raise DeadlineExceeded("the checking node accepts more than was drafted")
+                return answer, len(tokens) + answer.count + len(answer.more)
+            # It has forgotten some of the stream: bring it up to the last token but one.
+            have = answer.have if isinstance(answer, Fed) else 0
+            have = await self._feed(stream, tokens[:-1], min(have, len(tokens) - 1), wish)
+        raise DeadlineExceeded("the checking node keeps forgetting the answer")
+
+    async def _feed(self, stream: str, tokens: list[int], have: int, wish: Wish) -> int:
+        at = have
+        while True:
+            piece = tokens[at : at + messages.MAX_TAIL]
+            question = Feed(stream=stream, vocab_hash=self._vocab_hash, at=at, tokens=piece)
+            answer = await self._ask(question, wish)
+            got = answer.have if isinstance(answer, Fed) else 0
+            if got >= len(tokens) or got <= at:
+                return min(got, len(tokens))
+            at = got
+
+    async def _ask(self, question: messages.Question, wish: Wish) -> messages.Answer:
+        try:
+            async with asyncio.timeout(wish.check_s):
+                return await self._checker.ask(question, wish.check_s)
+        except TimeoutError:
+            raise DeadlineExceeded("the checking node does not answer") from None
+
+
+def _usable(ahead: Draft, verdict: Verdict, draft: Draft) -> Draft:
+    """What was drafted ahead, if all stood and the guess of the token after them was right.
+
+    In a sampled answer the guess is a draw of its own and proves nothing about the draft behind
+    it, but what follows a right guess was drawn after exactly these tokens: it may be used.
+    """
+    if verdict.count < len(draft.tokens) or not ahead.tokens or ahead.tokens[0] != verdict.next:
+        return Draft()
+    return ahead.tail(1)
+
+
+def _arm(lengths: Lengths, length: int) -> int:
+    """The arm whose length was really drafted: near the end of an answer it is a shorter one."""
+    return max(one for one in lengths.lengths if one <= length)
