@@ -83,10 +83,12 @@ class MqttBridge(Capability):
         self._rng = rng or random.Random()
         self._rules = {rule_text(one): one for one in section.map}
         self._mapper = Mapper([make_rule(one) for one in section.map])
-        self._session: Session | None = None
+        self._session: Session | None = None  # once it follows its topics
+        self._live: Session | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._since = 0.0
+        self._helping: list[asyncio.Task[None]] = []
 
     # -- as a capability --------------------------------------------------------------------
 
@@ -108,8 +110,8 @@ class MqttBridge(Capability):
     async def stop(self) -> None:
         """Finish what was taken, say goodbye; the broker keeps the rest."""
         self._stopping = True
-        if self._session is not None:
-            self._session.wake()
+        if self._live is not None:
+            self._live.wake()
         if self._task is not None:
             try:
                 async with asyncio.timeout(STOP_S):
@@ -182,7 +184,7 @@ class MqttBridge(Capability):
                     retry_s, known = FIRST_RETRY_S, True
                 self._lost(error)
             finally:
-                self.connected, self._session = False, None
+                self.connected, self._session, self._live = False, None, None
             if not self._stopping:
                 await asyncio.sleep(retry_s * self._rng.uniform(0.5, 1.0))
                 retry_s = min(2 * retry_s, self.section.retry_max_s)
@@ -194,6 +196,7 @@ class MqttBridge(Capability):
         will = aiomqtt.Will(self.availability, "offline", qos=1, retain=True)
         session = Session(login, will)
         async with session:
+            self._live = session
             if known and not session.resumed:
                 self.counters["sessions_lost"] += 1
                 log.warning(
@@ -208,28 +211,38 @@ class MqttBridge(Capability):
                 await session.unsubscribe(sorted(stale))
             memory.broker, memory.filters, memory.ended = self._broker, sorted(filters), False
             await asyncio.to_thread(self._remember, memory)
-            await session.listen(filters)
-            await session.publish(self.availability, "online", qos=1, retain=True)
-            self._session, self.connected, self.trouble = session, True, ""
-            self._since = time.monotonic()
-            self.counters["connections"] += 1
-            log.info("connected to the broker at %s", self._broker)
-            helping = [asyncio.create_task(helper.run(session)) for helper in self.helpers]
+            # Answered while messages are taken: the answers may stand behind a backlog of them.
+            starting = asyncio.create_task(self._begin(session, filters))
+            starting.add_done_callback(lambda _: session.wake())
             try:
-                await self._pump(session)
+                await self._pump(session, starting)
                 if session.connected:
-                    await session.publish(self.availability, "offline", qos=1, retain=True)
+                    # QoS 0: nobody waits for an answer when leaving.
+                    await session.publish(self.availability, "offline", retain=True)
             finally:
-                for task in helping:
+                starting.cancel()
+                for task in self._helping:
                     task.cancel()
-                await asyncio.gather(*helping, return_exceptions=True)
+                await asyncio.gather(starting, *self._helping, return_exceptions=True)
+                self._helping = []
                 self.counters["dropped_qos0"] += session.dropped
 
-    async def _pump(self, session: Session) -> None:
+    async def _begin(self, session: Session, filters: dict[str, int]) -> None:
+        await session.listen(filters)
+        await session.publish(self.availability, "online", qos=1, retain=True)
+        self._session, self.connected, self.trouble = session, True, ""
+        self._since = time.monotonic()
+        self.counters["connections"] += 1
+        log.info("connected to the broker at %s", self._broker)
+        self._helping = [asyncio.create_task(helper.run(session)) for helper in self.helpers]
+
+    async def _pump(self, session: Session, starting: asyncio.Task[None]) -> None:
         intake = self.intake
         assert intake is not None
         while not self._stopping:
-            messages = await session.take(BATCH)
+            messages = [] if starting.done() and starting.exception() else await session.take(BATCH)
+            if starting.done():
+                starting.result()  # raises what kept it from subscribing
             if not messages:
                 if session.connected:
                     continue

@@ -24,6 +24,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from mesh.core.errors import GossamerError
 
 RECEIVE_MAX = 256  # unacknowledged at once: one write to disk for as many
+ANSWER_S = 30.0  # a board under load answers late, and so may its broker
 MAX_WAITING = 8192  # QoS 0 has no acknowledgement, so nothing else holds it back
 REFUSED = 128  # of the codes that answer a subscription
 SEND_NEW = 1  # retained messages come with a new subscription, not with each reconnection
@@ -74,6 +75,7 @@ class Session(aiomqtt.Client):
             keepalive=login.keepalive_s,
             tls_context=login.tls,
             will=will,
+            timeout=ANSWER_S,
             logger=logging.getLogger("gossamer.mqtt"),
         )
         self.resumed = False
