@@ -9,7 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from agents.faces.http.convert import chat_job, completion_job
+from agents.faces.http.convert import chat_jobs, completion_job
 from agents.faces.http.schema import (
     ChatChoice,
     ChatChunk,
@@ -22,16 +22,18 @@ from agents.faces.http.schema import (
     FunctionCall,
     LogprobItem,
     Logprobs,
+    Provenance,
     ReplyMessage,
     Sampling,
     TextChoice,
     TextLogprobs,
     ToolCallPart,
     TopLogprob,
+    UsageBody,
 )
 from agents.faces.http.serving import Server, json_response, read
 from agents.faces.http.sse import DONE, event
-from agents.faces.http.turn import End, Item, Piece, Turn
+from agents.faces.http.turn import End, Item, Piece, Turn, usage_of
 from capabilities.messages import TokenLogprob, ToolCall
 
 
@@ -39,13 +41,13 @@ async def chat(request: Request) -> Response:
     """A chat, streamed or whole."""
     server = Server.of(request)
     asked = await read(request, ChatRequest)
-    job = chat_job(asked, server.rng)
-    turn = server.turn(job)
+    jobs = chat_jobs(asked, server.rng)
+    turn = server.turn(*jobs)
     writer = ChatWriter(asked, server.new_id("chatcmpl"), server.now())
     if asked.stream:
-        return await server.stream(request, turn, job, writer.chunks(turn, server.ping))
-    end = await server.whole(request, turn)
-    return json_response(writer.whole(end), end.provenance)
+        return await server.stream(request, turn, jobs[0], writer.chunks(turn, server.ping))
+    body = writer.whole(await server.all(request, turn))
+    return json_response(body, body.gossamer)
 
 
 async def completion(request: Request) -> Response:
@@ -88,54 +90,68 @@ class Writer:
 
 
 class ChatWriter(Writer):
-    """Writes a chat."""
+    """Writes a chat, with as many choices as were asked for."""
+
+    def __init__(self, asked: ChatRequest, number: str, created: int) -> None:
+        super().__init__(asked, number, created)
+        self._choices = asked.n or 1
+        self._ended: list[End] = []
 
     def opening(self) -> bytes:
-        """The role stands alone in the first event."""
-        return self._chunk(ChatDelta(role="assistant", content=""))
+        """The role stands alone in the first event of each choice."""
+        first = ChatDelta(role="assistant", content="")
+        return b"".join(self._chunk(index, first) for index in range(self._choices))
 
     def item(self, item: Item) -> bytes:
         """See :class:`Writer`."""
+        index = item.index
         if isinstance(item, Piece):
             if item.thinking:
-                return self._chunk(ChatDelta(reasoning_content=item.text))
-            return self._chunk(ChatDelta(content=item.text), _logprobs(item.logprobs))
-        out = [self._chunk(ChatDelta(content=item.rest))] if item.rest else []
+                return self._chunk(index, ChatDelta(reasoning_content=item.text))
+            return self._chunk(index, ChatDelta(content=item.text), _logprobs(item.logprobs))
+        out = [self._chunk(index, ChatDelta(content=item.rest))] if item.rest else []
         if item.tool_calls:
-            out.append(self._chunk(ChatDelta(tool_calls=_calls(self.head["id"], item.tool_calls))))
-        last = ChatChunk(
-            **self.head,
-            choices=[ChunkChoice(delta=ChatDelta(), finish_reason=item.finish)],  # type: ignore[arg-type]
-            gossamer=item.provenance,
-        )
+            out.append(self._chunk(index, ChatDelta(tool_calls=self._calls(item))))
+        choice = ChunkChoice(index=index, delta=ChatDelta(), finish_reason=item.finish)  # type: ignore[arg-type]
+        last = ChatChunk(**self.head, choices=[choice], gossamer=item.provenance)
         out.append(event(last))
-        if self.with_usage:
-            out.append(event(ChatChunk(**self.head, choices=[], usage=item.usage)))
+        self._ended.append(item)
+        if self.with_usage and len(self._ended) == self._choices:
+            usage = _sum([end.usage for end in self._ended])
+            out.append(event(ChatChunk(**self.head, choices=[], usage=usage)))
         return b"".join(out)
 
-    def whole(self, end: End) -> ChatCompletion:
-        """The answer in one piece."""
+    def whole(self, ends: Sequence[End]) -> ChatCompletion:
+        """The answer, or all of them, in one piece."""
+        return ChatCompletion(
+            **self.head,
+            choices=[self._choice(end) for end in ends],
+            usage=_sum([end.usage for end in ends]),
+            gossamer=_all_ways([end.provenance for end in ends]),
+            system_fingerprint=ends[0].model or None,
+        )
+
+    def _choice(self, end: End) -> ChatChoice:
         message = ReplyMessage(content=end.text or (None if end.tool_calls else ""))
         if end.tool_calls:
-            message.tool_calls = _calls(self.head["id"], end.tool_calls)
+            message.tool_calls = self._calls(end)
         if end.thinking:
             message.reasoning_content = end.thinking
-        choice = ChatChoice(
+        return ChatChoice(
+            index=end.index,
             message=message,
             logprobs=_logprobs(end.logprobs),
             finish_reason=end.finish,  # type: ignore[arg-type]
         )
-        return ChatCompletion(
-            **self.head,
-            choices=[choice],
-            usage=end.usage,
-            gossamer=end.provenance,
-            system_fingerprint=end.model or None,
-        )
 
-    def _chunk(self, delta: ChatDelta, logprobs: Logprobs | None = None) -> bytes:
+    def _calls(self, end: End) -> list[ToolCallPart]:
+        """Each with an id of its own, over all choices."""
+        number = self.head["id"] + (f"_{end.index}" if end.index else "")
+        return _calls(number, end.tool_calls)
+
+    def _chunk(self, index: int, delta: ChatDelta, logprobs: Logprobs | None = None) -> bytes:
         usage = None if self.with_usage else msgspec.UNSET
-        choice = ChunkChoice(delta=delta, logprobs=logprobs)
+        choice = ChunkChoice(index=index, delta=delta, logprobs=logprobs)
         return event(ChatChunk(**self.head, choices=[choice], usage=usage))
 
 
@@ -192,6 +208,31 @@ class TextWriter(Writer):
             top_logprobs=[dict(token.top) for token in tokens],
             text_offset=offsets,
         )
+
+
+def _sum(parts: Sequence[UsageBody]) -> UsageBody:
+    """Usage of all choices; their one prompt counts once, as OpenAI counts it."""
+    return usage_of(
+        max(part.prompt_tokens for part in parts),
+        sum(part.completion_tokens for part in parts),
+        max(part.prompt_tokens_details.cached_tokens for part in parts),
+    )
+
+
+def _all_ways(parts: Sequence[Provenance]) -> Provenance:
+    """Where all choices are from; the trace is that of the first."""
+    first, *more = parts
+    if not more:
+        return first
+    return msgspec.structs.replace(
+        first,
+        nodes=list(dict.fromkeys(node for part in parts for node in part.nodes)),
+        route=[step for part in parts for step in part.route],
+        cost=sum(part.cost for part in parts),
+        degraded=any(part.degraded for part in parts),
+        missing=[text for part in parts for text in part.missing],
+        elapsed_s=max(part.elapsed_s for part in parts),
+    )
 
 
 def _calls(number: str, calls: Sequence[ToolCall]) -> list[ToolCallPart]:

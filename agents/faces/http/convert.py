@@ -26,6 +26,7 @@ MESH = "mesh"
 TIMEOUT_S = 60.0
 MAX_SEED = 2**32 - 1  # of llama.cpp's samplers
 DEFAULT_TOKENS = 256
+MAX_CHOICES = 8  # the slots and waiting places of a model as configured by default
 # Small models wander at OpenAI's default of 1; who wants chance asks for it.
 DEFAULT_TEMPERATURE = 0.0
 ROLES = {"developer": "system", "function": "tool"}
@@ -84,6 +85,31 @@ def chat_job(asked: ChatRequest, rng: random.Random) -> Job:
     return _job(asked, request, forced)
 
 
+def chat_jobs(asked: ChatRequest, rng: random.Random) -> list[Job]:
+    """A chat, ``n`` times with seeds one after the other; raises :class:`HttpError`.
+
+    Of several answers each comes from one model: they are choices, so nothing is planned or
+    checked, and each has a trace of its own.
+    """
+    count = asked.n or 1
+    if count > MAX_CHOICES:
+        raise HttpError(400, f"n is at most {MAX_CHOICES}", code="unsupported_value", param="n")
+    first = chat_job(asked, rng)
+    if count == 1:
+        return [first]
+    return [
+        msgspec.structs.replace(
+            first,
+            whole=False,
+            request=msgspec.structs.replace(
+                first.request, seed=(first.request.seed + index) & MAX_SEED
+            ),
+            wishes=first.wishes if not index else msgspec.structs.replace(first.wishes, trace=""),
+        )
+        for index in range(count)
+    ]
+
+
 def completion_job(asked: CompletionRequest, rng: random.Random) -> Job:
     """A text completion; raises :class:`HttpError`."""
     prompt = asked.prompt if isinstance(asked.prompt, str) else asked.prompt[0]
@@ -98,14 +124,14 @@ def completion_job(asked: CompletionRequest, rng: random.Random) -> Job:
         max_tokens=asked.max_tokens,
         logprobs=0 if asked.logprobs is None else max(1, asked.logprobs),
     )
-    return _job(asked, request)
-
-
-def _job(asked: Sampling, request: Generate, forced: tuple[str, ...] = ()) -> Job:
     if asked.n not in {None, 1}:
         raise HttpError(
             400, "n is 1: ask again for another answer", code="unsupported_value", param="n"
         )
+    return _job(asked, request)
+
+
+def _job(asked: Sampling, request: Generate, forced: tuple[str, ...] = ()) -> Job:
     # What only a single model can honour must reach one; the rest may be planned and checked.
     plain = Generate(
         messages=request.messages,

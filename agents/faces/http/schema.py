@@ -269,7 +269,7 @@ Finish = Literal["stop", "length", "tool_calls"]
 
 
 class ChatChoice(msgspec.Struct, kw_only=True):
-    """The answer; there is one."""
+    """An answer; there are as many as ``n`` asked for."""
 
     index: int = 0
     message: ReplyMessage

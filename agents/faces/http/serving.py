@@ -19,7 +19,7 @@ from agents.faces.http.metrics import HttpMetrics
 from agents.faces.http.schema import ErrorBody, Provenance, Wishes
 from agents.faces.http.settings import Settings
 from agents.faces.http.sse import DONE, PING, PING_S, EventStream, event, unless_gone
-from agents.faces.http.turn import End, Turn, answer
+from agents.faces.http.turn import End, Turn, answers
 from agents.library import Agent
 from agents.trace import TRACE_BYTES
 
@@ -55,10 +55,12 @@ class Server:
         """Seconds since 1970."""
         return int(time.time())
 
-    def turn(self, job: Job) -> Turn:
-        """Begin a job; it has a trace from here on, so that a stream's headers can tell it."""
-        job.wishes.trace = job.wishes.trace or os.urandom(TRACE_BYTES).hex()
-        turn = Turn(answer(self.agent, job))
+    def turn(self, *jobs: Job) -> Turn:
+        """Begin a job, or several answers of one request; each has a trace from here on, so that
+        a stream's headers can tell it."""
+        for job in jobs:
+            job.wishes.trace = job.wishes.trace or os.urandom(TRACE_BYTES).hex()
+        turn = Turn(answers(self.agent, jobs))
         self.turns.add(turn)
         return turn
 
@@ -66,6 +68,13 @@ class Server:
         """The end of a job; raises :class:`HttpError`, or ClientGone when nobody waits."""
         try:
             return await unless_gone(request, turn.end())
+        finally:
+            await self.close(turn)
+
+    async def all(self, request: Request, turn: Turn) -> list[End]:
+        """The ends of all its answers; raises as :meth:`whole` does."""
+        try:
+            return await unless_gone(request, turn.ends())
         finally:
             await self.close(turn)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -32,6 +32,7 @@ class Piece(msgspec.Struct, frozen=True):
     text: str
     thinking: bool = False
     logprobs: list[TokenLogprob] = []
+    index: int = 0  # of several answers, which
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     tool_calls: list[ToolCall] = []
     logprobs: list[TokenLogprob] = []
+    index: int = 0
 
 
 class Over(msgspec.Struct, frozen=True):
@@ -61,6 +63,41 @@ async def answer(agent: Agent, job: Job) -> AsyncIterator[Item]:
     async with aclosing(source):  # type: ignore[type-var]
         async for item in source:
             yield item
+
+
+async def answers(agent: Agent, jobs: Sequence[Job]) -> AsyncIterator[Item]:
+    """The same of several jobs at once: pieces as they come, an end for each. When one fails, all
+    of them are over."""
+    if len(jobs) == 1:
+        source = answer(agent, jobs[0])
+        async with aclosing(source):  # type: ignore[type-var]
+            async for item in source:
+                yield item
+        return
+    came: asyncio.Queue[Item | Exception] = asyncio.Queue(MAX_WAITING)
+
+    async def follow(index: int, job: Job) -> None:
+        try:
+            source = answer(agent, job)
+            async with aclosing(source):  # type: ignore[type-var]
+                async for item in source:
+                    await came.put(msgspec.structs.replace(item, index=index))
+        except Exception as error:
+            await came.put(error)
+
+    tasks = [asyncio.create_task(follow(index, job)) for index, job in enumerate(jobs)]
+    try:
+        left = len(jobs)
+        while left:
+            item = await came.get()
+            if isinstance(item, Exception):
+                raise item
+            left -= isinstance(item, End)
+            yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _generated(agent: Agent, job: Job) -> AsyncIterator[Item]:
@@ -268,6 +305,13 @@ class Turn:
                 if isinstance(item, End):
                     return item
         raise HttpError(502, "the answer ended before it was whole", kind="server_error")
+
+    async def ends(self) -> list[End]:
+        """The ends of all answers, in their order; raises :class:`HttpError`."""
+        found: list[End] = []
+        while (items := await self.take()) is not None:
+            found += [item for item in items if isinstance(item, End)]
+        return sorted(found, key=lambda end: end.index)
 
     async def close(self) -> None:
         """Cancel what is still under way."""

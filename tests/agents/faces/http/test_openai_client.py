@@ -306,7 +306,7 @@ def test_a_model_that_nobody_offers_is_not_found(client: OpenAI) -> None:
         ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role"),
         ({"temperature": 3}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"n": 2}, "n"),
+        ({"n": 9}, "n"),
         ({"logit_bias": {"x": 1}}, "logit_bias"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
@@ -354,4 +354,61 @@ def test_a_client_that_goes_away_frees_its_slot(served: Served, client: OpenAI) 
                 await asyncio.wait_for(work, 0.15)
 
     asyncio.run(give_up())
+    until_idle(served)
+
+
+def test_several_choices_are_told_apart_and_their_way_is_told(client: OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model="computation.gpt/generate",
+        messages=[{"role": "user", "content": "Hello!"}],
+        n=3,
+        temperature=1.2,
+        seed=7,
+        max_tokens=16,
+    )
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert len({choice.message.content for choice in answer.choices}) > 1
+    assert len(answer.gossamer["route"]) == 3  # type: ignore[attr-defined]
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens > answer.usage.prompt_tokens / 3
+    one = client.chat.completions.create(
+        model="computation.gpt/generate",
+        messages=[{"role": "user", "content": "Hello!"}],
+        temperature=1.2,
+        seed=8,
+        max_tokens=16,
+    )
+    assert one.choices[0].message.content == answer.choices[1].message.content
+
+
+def test_a_stream_of_several_choices_ends_each_and_counts_them_once(client: OpenAI) -> None:
+    texts, ends, usages = {0: "", 1: ""}, [], []
+    stream = client.chat.completions.create(
+        model=NAME,
+        messages=QUESTION,  # type: ignore[arg-type]
+        n=2,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    for chunk in stream:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+            ends += [choice.index] if choice.finish_reason else []
+        usages += [chunk.usage] if chunk.usage else []
+    assert all("1296" in text for text in texts.values())
+    assert sorted(ends) == [0, 1]
+    assert len(usages) == 1
+
+
+def test_a_client_that_leaves_frees_the_slots_of_all_its_choices(served: Served) -> None:
+    body = {
+        "model": "computation.gpt/generate",
+        "messages": [{"role": "user", "content": "Tell a long story."}],
+        "n": 4,
+        "stream": True,
+        "max_tokens": 400,
+        "temperature": 1.5,
+    }
+    with httpx.stream("POST", f"{served.url}/v1/chat/completions", json=body) as answer:
+        next(answer.iter_lines())
     until_idle(served)
