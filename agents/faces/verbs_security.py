@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agents.faces import access
 from agents.faces.control import Handler, unary
 from agents.faces.meshes import DEFAULT_PUBLISH
-from mesh.core.errors import ConfigError
+from mesh.core.errors import ConfigError, IdentityError
 from mesh.core.identity import show_id
 from mesh.core.issuing import Desk
 from mesh.core.names import covers
@@ -38,6 +39,7 @@ class SecurityVerbs:
             "access_check": unary(self._access_check),
             "access_reload": unary(self._access_reload),
             "secure_sum": unary(self._secure_sum),
+            "web_check": unary(self._web_check),
         }
 
     async def _invite(self, args: dict[str, Any]) -> dict[str, Any]:
@@ -128,6 +130,26 @@ class SecurityVerbs:
             }
             for body in self._agent.node.core.revocations.bodies()
         ]
+
+    async def _web_check(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Which node of the mesh a TLS certificate (base64 of its DER) is of."""
+        from agents.faces.http.tls import check_voucher, fingerprint_of, voucher_in
+
+        try:
+            der = base64.b64decode(str(args.get("certificate") or ""), validate=True)
+        except ValueError as error:
+            raise ConfigError("a certificate is sent as base64") from error
+        node = self._agent.node
+        member = node.core.member(voucher_in(der)[0].node)
+        if member is None:
+            raise IdentityError("the certificate names a node that is no member of this mesh")
+        check_voucher(der, member.key, node.trust)
+        return {
+            "name": member.name,
+            "node": show_id(member.node),
+            "mesh": node.identity.mesh_name,
+            "fingerprint": fingerprint_of(der),
+        }
 
     async def _access_check(self, args: dict[str, Any]) -> dict[str, Any]:
         node = self._agent.node

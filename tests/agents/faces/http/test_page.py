@@ -6,6 +6,8 @@ import asyncio
 import json
 import re
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from importlib import resources
@@ -374,3 +376,22 @@ def test_the_agent_says_at_its_start_where_its_page_is(shown: Served, tmp_path: 
         time.sleep(0.05)
     assert f"http     at: {shown.url}" in said
     assert shown.fetch("status")["http_fingerprint"] in said
+
+
+@pytest.mark.e2e
+def test_any_member_can_check_whose_certificate_it_is(shown: Served, served: Served) -> None:
+    def gossamer(*args: str, state: Path) -> Any:
+        command = [sys.executable, "-m", "agents.faces.cli", "web", "--json", *args]
+        command += ["--state", str(state)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return json.loads(done.stdout)
+
+    told = gossamer(state=shown.state)
+    assert told["url"] == shown.url
+    found = gossamer("--check", shown.url, state=shown.state)
+    assert found["name"] == "desk"
+    assert found["fingerprint"] == told["fingerprint"]
+    # Of another mesh: its signature means nothing there.
+    assert "no member" in gossamer("--check", shown.url, state=served.state)["error"]["message"]
+    wrong = gossamer("--check", served.url, state=served.state)
+    assert "no address with TLS" in wrong["error"]["message"]
