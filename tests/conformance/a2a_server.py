@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.routing import Route
 
 from agents.faces.a2a import endpoint
+from agents.faces.http import a2a
 from agents.faces.http.__main__ import listen
-from agents.faces.http.app import make_app
+from agents.faces.http.app import ROUTES, make_app
 from agents.faces.http.settings import Settings
 from agents.library import Agent
 from tests.e2e.serving import serving
@@ -52,6 +54,8 @@ async def serve(state: Path, port: int, hold_s: float) -> None:
     async with Slow(state) as agent:
         agent.hold_s = hold_s
         print(f"http://127.0.0.1:{door.getsockname()[1]}", flush=True)
+        # The kit sends some of its requests to where it was pointed, whatever the card says.
+        ROUTES.append(Route("/", a2a.rpc, methods=["POST"]))
         app = make_app(settings, agent)
         await uvicorn.Server(uvicorn.Config(app, lifespan="off", log_level="warning")).serve([door])
 

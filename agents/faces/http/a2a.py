@@ -72,5 +72,4 @@ ROUTES = [
     Route(CARD_PATH, card, methods=["GET"]),
     Route(KEYS_PATH, keys, methods=["GET"]),
     Route(RPC_PATH, rpc, methods=["POST"]),
-    Route("/", rpc, methods=["POST"]),  # where clients that read no card try
 ]

@@ -107,7 +107,7 @@ class Guard:
                 kind="permission_error",
                 code="origin_not_allowed",
             )
-        if not self._settings.keys or scope["path"] in OPEN_PATHS or scope["method"] == "OPTIONS":
+        if not self._settings.keys or _is_open(scope) or scope["method"] == "OPTIONS":
             return
         scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not self._settings.known(key.strip()):
@@ -117,6 +117,11 @@ class Guard:
                 kind="authentication_error",
                 code="invalid_api_key",
             )
+
+
+def _is_open(scope: Scope) -> bool:
+    """Whether no key is needed: to look at what is open, never to do anything there."""
+    return scope["path"] in OPEN_PATHS and scope["method"] in {"GET", "HEAD"}
 
 
 def _is_address(name: str) -> bool:

@@ -38,6 +38,8 @@ pytestmark = pytest.mark.e2e
 CARD = "/.well-known/agent-card.json"
 KEYS = "/.well-known/jwks.json"
 ARITHMETIC = "knowledge.gpt/arithmetic"
+PATIENCE_S = 60.0  # the first request loads the SDK
+HTTP = httpx.Client(timeout=PATIENCE_S)
 WITH_KEY = {"authorization": f"Bearer {KEY}"}
 
 
@@ -58,7 +60,7 @@ def verifier(url: str) -> Any:
 
     def key_of(kid: str | None, jku: str | None) -> PyJWK:
         assert jku == f"{url}{KEYS}"
-        (key,) = (k for k in httpx.get(jku).json()["keys"] if k["kid"] == kid)
+        (key,) = (k for k in HTTP.get(jku).json()["keys"] if k["kid"] == kid)
         return PyJWK(key)
 
     return create_signature_verifier(key_of, ["EdDSA"])
@@ -68,7 +70,7 @@ def verifier(url: str) -> Any:
 async def client(
     served: Served, *, streaming: bool = True, headers: dict[str, str] | None = None
 ) -> AsyncIterator[Any]:
-    async with httpx.AsyncClient(timeout=60, headers=headers) as inner:
+    async with httpx.AsyncClient(timeout=PATIENCE_S, headers=headers) as inner:
         config = ClientConfig(streaming=streaming, httpx_client=inner)
         yield await create_client(
             served.url, client_config=config, signature_verifier=verifier(served.url)
@@ -90,7 +92,7 @@ async def asked(served: Served, request: SendMessageRequest) -> Task:
 
 
 def test_the_card_is_signed_by_the_nodes_own_key(served: Served) -> None:
-    card = httpx.get(f"{served.url}{CARD}").json()
+    card = HTTP.get(f"{served.url}{CARD}").json()
     status = served.fetch("status")
     assert card["supportedInterfaces"][0] == {
         "url": f"{served.url}/a2a",
@@ -98,7 +100,7 @@ def test_the_card_is_signed_by_the_nodes_own_key(served: Served) -> None:
         "protocolVersion": "1.0",
     }
     assert ARITHMETIC in {skill["id"] for skill in card["skills"]}
-    (key,) = httpx.get(f"{served.url}{KEYS}").json()["keys"]
+    (key,) = HTTP.get(f"{served.url}{KEYS}").json()["keys"]
     assert key["kid"] == status["node"]
     # Who knows a node's id knows its key: the id is the key's hash.
     public = base64.urlsafe_b64decode(key["x"] + "=")
@@ -107,8 +109,8 @@ def test_the_card_is_signed_by_the_nodes_own_key(served: Served) -> None:
 
 
 def test_a_reader_that_knows_only_json_can_check_the_card_as_it_is_served(served: Served) -> None:
-    card = httpx.get(f"{served.url}{CARD}").json()
-    (key,) = httpx.get(f"{served.url}{KEYS}").json()["keys"]
+    card = HTTP.get(f"{served.url}{CARD}").json()
+    (key,) = HTTP.get(f"{served.url}{KEYS}").json()["keys"]
     signature = card.pop("signatures")[1]
 
     def pruned(value: Any) -> Any:
@@ -128,7 +130,7 @@ def test_a_reader_that_knows_only_json_can_check_the_card_as_it_is_served(served
 
 def test_a_changed_card_is_refused_by_the_client(served: Served) -> None:
     async def run() -> None:
-        async with httpx.AsyncClient() as inner:
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as inner:
             found = await create_client(
                 served.url,
                 client_config=ClientConfig(httpx_client=inner),
@@ -245,12 +247,12 @@ def test_clients_of_the_protocol_before_1_0_are_served(served: Served) -> None:
         }
     }
     body = {"jsonrpc": "2.0", "id": 7, "method": "message/send", "params": params}
-    answer = httpx.post(f"{served.url}/a2a", json=body, timeout=60).json()
+    answer = HTTP.post(f"{served.url}/a2a", json=body).json()
     assert answer["id"] == 7
     assert answer["result"]["status"]["state"] == "completed"
     assert "1296" in answer["result"]["artifacts"][0]["parts"][0]["text"]
     body = {"jsonrpc": "2.0", "id": 8, "method": "tasks/get", "params": {"id": "nobody"}}
-    assert httpx.post(f"{served.url}/a2a", json=body).json()["error"]["code"] == -32001
+    assert HTTP.post(f"{served.url}/a2a", json=body).json()["error"]["code"] == -32001
 
 
 @pytest.mark.parametrize(
@@ -268,18 +270,19 @@ def test_what_is_no_request_gets_the_protocols_error(
     served: Served, sent: bytes, code: int
 ) -> None:
     headers = {"content-type": "application/json"}
-    answer = httpx.post(f"{served.url}/a2a", content=sent, headers=headers)
+    answer = HTTP.post(f"{served.url}/a2a", content=sent, headers=headers)
     assert answer.json()["error"]["code"] == code
 
 
 def test_with_a_key_strangers_get_a_card_without_skills_and_nothing_else(locked: Served) -> None:
-    public = httpx.get(f"{locked.url}{CARD}").json()
+    public = HTTP.get(f"{locked.url}{CARD}").json()
     assert [skill["id"] for skill in public["skills"]] == ["mesh"]
     assert public["capabilities"]["extendedAgentCard"]
     assert "httpAuthSecurityScheme" in public["securitySchemes"]["key"]
     body = {"jsonrpc": "2.0", "id": 1, "method": "ListTasks", "params": {}}
-    assert httpx.post(f"{locked.url}/a2a", json=body).status_code == 401
-    assert httpx.post(f"{locked.url}/", json=body).status_code == 401
+    assert HTTP.post(f"{locked.url}/a2a", json=body).status_code == 401
+    for path in ("/", CARD, KEYS, "/healthz"):  # open to be looked at, to nothing else
+        assert HTTP.post(f"{locked.url}{path}", json=body).status_code == 401
 
     async def run() -> None:
         async with client(locked, headers=WITH_KEY) as found:
@@ -291,7 +294,7 @@ def test_with_a_key_strangers_get_a_card_without_skills_and_nothing_else(locked:
 
 
 def test_a_card_that_did_not_change_is_not_sent_again(served: Served) -> None:
-    first = httpx.get(f"{served.url}{CARD}")
-    again = httpx.get(f"{served.url}{CARD}", headers={"if-none-match": first.headers["etag"]})
+    first = HTTP.get(f"{served.url}{CARD}")
+    again = HTTP.get(f"{served.url}{CARD}", headers={"if-none-match": first.headers["etag"]})
     assert again.status_code == 304
     assert again.content == b""
