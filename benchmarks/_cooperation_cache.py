@@ -35,6 +35,7 @@ from capabilities.slm.training import (
     air_quality,
     air_quality_words,
     general,
+    outside,
     traffic,
     traffic_words,
     vitals,
@@ -106,9 +107,7 @@ def topic_pair(rng: random.Random) -> Pair:
         topic = rng.choice(general.load_topics())
         asked = [*topic.questions, *topic.held_out]
         if len(asked) >= 2 and topic.answers:
-            first, second = (
-                general.outside.fill(rng, question) for question in rng.sample(asked, 2)
-            )
+            first, second = (outside.fill(rng, question) for question in rng.sample(asked, 2))
             return first, second, topic.name
 
 
@@ -160,7 +159,8 @@ def in_words() -> list[tuple[str, list[str], list[str]]]:
         if mark == "=":
             groups.append((text, [], []))
         elif mark in "~!" and text:
-            groups[-1][1 if mark == "~" else 2].append(text)
+            _, same, other = groups[-1]
+            (same if mark == "~" else other).append(text)
     return groups
 
 

@@ -270,7 +270,7 @@ async def restarted(updates: int, seed: int) -> dict[str, Any]:
             agents.define(name)
         doors = [await agents.up(name) for name in names]
         for door in doors:
-            await _until(lambda door=door: _offered(door, RAW), "the feed is known")  # type: ignore[misc]
+            await _until(lambda door=door: _offered(door, RAW), "the feed is known")
         followers = [Follower(door, RAW) for door in doors[:2]]
         async with asyncio.timeout(UP_S):
             for early in followers:  # from here on whatever they do not hear is a gap
@@ -281,7 +281,7 @@ async def restarted(updates: int, seed: int) -> dict[str, Any]:
                 agents.kill("publisher")
                 publisher = await agents.up("publisher")
                 again = publisher
-                await _until(lambda again=again: _offered(again, RAW), "the feed is open again")  # type: ignore[misc]
+                await _until(lambda again=again: _offered(again, RAW), "the feed is open again")
             if number == updates - 1:
                 followers.append(Follower(doors[2], RAW))
             value = {"v": float(number), "at": float(number)}

@@ -22,7 +22,7 @@ from benchmarks import _cooperation_cache
 from benchmarks._models_arithmetic import same_number, value_of
 from benchmarks._report import progress
 from capabilities.slm.embedded import embedded_models
-from capabilities.slm.training import air_quality, arithmetic, general, traffic, vitals
+from capabilities.slm.training import air_quality, arithmetic, general, outside, traffic, vitals
 
 PER_DOMAIN, PER_DOMAIN_QUICK = 50, 8
 PARAPHRASES, PARAPHRASES_QUICK = 200, 60  # of each domain
@@ -65,7 +65,7 @@ def _category(module: Any) -> Callable[[random.Random], tuple[str, Callable[[str
 def _topic(rng: random.Random) -> tuple[str, Callable[[str], bool]]:
     topics = [t for t in general.load_topics() if t.held_out and t.nouns]
     topic = rng.choice(topics)
-    question = general.outside.fill(rng, rng.choice(topic.held_out))
+    question = outside.fill(rng, rng.choice(topic.held_out))
     return question, lambda answer: answer.strip() in topic.answers
 
 

@@ -21,6 +21,7 @@ from agents.library.events import (
     Retry,
     Step,
 )
+from agents.library.knowing import DocumentAnswer, KnowledgeAdded, KnownEntry
 from agents.library.remote import Agent, connect
 from agents.library.sync import SyncAgent, connect_sync
 from agents.views import AnswerView, EndpointView, NameView, PeerView, StepView
@@ -42,7 +43,10 @@ __all__ = [
     # what comes back
     "AnswerView",
     "EndpointView",
+    "DocumentAnswer",
     "Embeddings",
+    "KnowledgeAdded",
+    "KnownEntry",
     "Generation",
     "ModelView",
     "NameView",

@@ -19,6 +19,7 @@ from agents.library.events import (
     Receipt,
     Resolution,
 )
+from agents.library.knowing import DocumentAnswer, KnowledgeAdded, KnownEntry
 from agents.library.remote import Agent, connect
 from agents.views import AnswerView, NameView, PeerView
 from capabilities.messages import Generate, Sample
@@ -121,6 +122,18 @@ class SyncAgent:
     def resolve(self, name: str) -> Resolution:
         """See :meth:`Agent.resolve`."""
         return self._run(self.agent.resolve(name))
+
+    def ask_document(self, document: str, question: str, **options: Any) -> DocumentAnswer:
+        """See :meth:`Agent.ask_document`."""
+        return self._run(self.agent.ask_document(document, question, **options))
+
+    def knowledge_add(self, path: Path | str, **options: Any) -> KnowledgeAdded:
+        """See :meth:`Agent.knowledge_add`."""
+        return self._run(self.agent.knowledge_add(path, **options))
+
+    def knowledge_search(self, text: str, **options: Any) -> list[KnownEntry]:
+        """See :meth:`Agent.knowledge_search`."""
+        return self._run(self.agent.knowledge_search(text, **options))
 
     def names(self, pattern: str = "") -> list[NameView]:
         """See :meth:`Agent.names`."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from agents.faces.control import version
-from agents.faces.http import responses_schema, schema
+from agents.faces.http import knowing, responses_schema, schema
 
 DONE = "[DONE]"
 REF = "#/components/schemas/{name}"
@@ -36,10 +36,12 @@ _POSTS = (
      responses_schema.ResponseEvent, "An answer in the shape of the Responses API; not stored."),
     ("/v1/embeddings", "embedding", schema.EmbeddingRequest, schema.EmbeddingList, None,
      "Vectors of texts."),
+    *knowing.POSTS,
 )  # fmt: skip
 _GETS = (
     ("/v1/models", "models", schema.ModelList, "What `model` may name now."),
     ("/v1/models/{model}", "model", schema.ModelBody, "One of them; a name may hold slashes."),
+    *knowing.GETS,
 )
 
 
@@ -51,7 +53,9 @@ def document() -> bytes:
         kinds += [asked, answered] + ([piece] if piece else [])
     kinds += [listed for _, _, listed, _ in _GETS]
     kinds = list(dict.fromkeys(kinds))
-    refs, components = msgspec.json.schema_components(kinds, ref_template=REF)
+    refs, components = msgspec.json.schema_components(
+        kinds, ref_template=REF, schema_hook=_anything
+    )
     by_kind = dict(zip(kinds, refs, strict=True))
     paths: dict[str, Any] = {}
     for path, name, asked, answered, piece, text in _POSTS:
@@ -75,7 +79,8 @@ def document() -> bytes:
             }
         }
     for path, name, listed, text in _GETS:
-        paths[path] = _get(name, text, {"application/json": {"schema": by_kind[listed]}}, by_kind)
+        found = _get(name, text, {"application/json": {"schema": by_kind[listed]}}, by_kind)
+        paths.setdefault(path, {}).update(found)
     paths["/v1/models/{model}"]["get"]["parameters"] = [
         {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
     ]
@@ -123,6 +128,13 @@ def _get(name: str, text: str, content: dict[str, Any], by_kind: dict[Any, Any])
             },
         }
     }
+
+
+def _anything(kind: type) -> dict[str, Any]:
+    """The schema of ``object``, which a decision's inputs are: any JSON."""
+    if kind is object:
+        return {"description": "any JSON"}
+    raise NotImplementedError
 
 
 def _errors(by_kind: dict[Any, Any], statuses: tuple[str, ...]) -> dict[str, Any]:
