@@ -93,6 +93,7 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float = -1.0
     remote: bool = False
     cloud: CloudView | None = None
+    spent: float = 0.0  # on the cloud, also for an answer that was not the one kept
     retry_after_s: float = -1.0  # of a step that was refused: when to ask again
     model: str = ""
     finish: str = ""  # stop or length

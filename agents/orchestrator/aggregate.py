@@ -44,7 +44,8 @@ def notes_of(steps: Sequence[StepView]) -> list[str]:
 
 def cost_of(steps: Sequence[StepView]) -> float:
     """What the steps that went to the cloud cost together."""
-    return sum(step.cloud.cost for step in steps if step.cloud is not None)
+    kept = (step.cloud.cost if step.cloud is not None else 0.0 for step in steps)
+    return sum(max(step.spent, cost) for step, cost in zip(steps, kept, strict=True))
 
 
 def retry_of(steps: Sequence[StepView]) -> float:

@@ -43,10 +43,11 @@ def quickest_s(order: Sequence[Offer], predictor: Predictor, context: Context) -
     )
 
 
-def floor_of(parts: Parts, state: StepState, task: Task) -> float:
-    """How sure this answer must be; an escalation of the user's own may not say."""
+def floor_of(parts: Parts, state: StepState, task: Task, offer: Offer) -> float:
+    """How sure this answer must be; an escalation of the user's own may not say. Fitted
+    thresholds say when to go on to the cloud: they are not for its own answer, the last one."""
     default = parts.thresholds.floor
     floor = getattr(parts.escalation, "floor", None)
-    if floor is None:
+    if floor is None or offer.served.name == CLOUD:
         return default
     return float(floor(default, task.reach, max(0, len(state.attempts) - 1)))

@@ -73,7 +73,7 @@ class Judge:
         self, state: StepState, run: Run, offer: Offer, answer: Answer, assembly: Assembly
     ) -> bool:
         """Keep the better answer; True when it will do."""
-        floor = climbing.floor_of(self._parts, state, run.task)
+        floor = climbing.floor_of(self._parts, state, run.task, offer)
         expert = state.route.expert or state.switched
         verdict = verify(answer, self._parts.gap, expert=expert, floor=floor)
         run.note(
@@ -103,6 +103,7 @@ class Judge:
 
     def _note_paid(self, run: Run, state: StepState, offer: Offer, paid: Paid) -> None:
         self.counters["cloud_answers"] += 1
+        state.cloud.spent += paid.cost
         run.note(
             self._port,
             state.step.id,

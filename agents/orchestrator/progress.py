@@ -75,6 +75,7 @@ class CloudState:
     tried: set[bytes] = field(default_factory=set)
     because: str = ""  # why it was asked
     why_not: str = ""  # why it did not answer
+    spent: float = 0.0
 
 
 @dataclass
@@ -156,6 +157,7 @@ class StepState:
             confidence=round(confidence, 4),
             remote=bool(kept and not kept.offer.me),
             cloud=cloud_view(kept, self.cloud.because) if kept else None,
+            spent=self.cloud.spent,
             retry_after_s=self.come_back_s if status == "failed" else -1.0,
             model=kept.answer.done.model if kept else "",
             finish=kept.answer.done.finish if kept else "",
