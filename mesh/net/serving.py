@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 from mesh.core.access import ADMIN, Operation, Policy, check_reach, operations_on
 from mesh.core.clock import Now
@@ -119,7 +119,6 @@ class _Drained:
         """No."""
         return Verdict(False, self._why, RESUMES_S)
 
-    async def serve(self, call: IncomingCall) -> AsyncGenerator[bytes, None]:
-        """Never asked."""
+    def serve(self, call: IncomingCall) -> AsyncIterator[bytes]:
+        """Never asked: nothing was taken."""
         raise Rejected(self._why, retry_after_s=RESUMES_S)
-        yield b""

@@ -123,7 +123,6 @@ def _run(state: Path | None, verb: str, args: dict[str, Any], *, as_json: bool) 
             print_json(done)
             return {}
         return done
-    return {}
 
 
 def _count(running: int) -> str:

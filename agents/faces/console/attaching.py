@@ -137,4 +137,4 @@ async def _meets(folder: Path, patience_s: float) -> int | None:
     except GossamerError:
         await asyncio.sleep(patience_s)
         return None
-    return sum(peer["state"] == "alive" and not peer["me"] for peer in peers)
+    return len([peer for peer in peers if peer["state"] == "alive" and not peer["me"]])

@@ -89,11 +89,11 @@ async def answers(agent: Agent, jobs: Sequence[Job]) -> AsyncIterator[Item]:
     try:
         left = len(jobs)
         while left:
-            item = await came.get()
-            if isinstance(item, Exception):
-                raise item
-            left -= isinstance(item, End)
-            yield item
+            next_ = await came.get()
+            if isinstance(next_, Exception):
+                raise next_
+            left -= isinstance(next_, End)
+            yield next_
     finally:
         for task in tasks:
             task.cancel()

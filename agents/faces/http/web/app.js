@@ -35,7 +35,7 @@ function row(peer) {
   state.append(mark, ` ${word}${peer.note ? `: ${peer.note}` : ""}`);
   const busy = peer.slots ? `${peer.inflight}/${peer.slots}${peer.queued ? `+${peer.queued}` : ""}` : "–";
   const rate = peer.tokens_per_s ? Math.round(peer.tokens_per_s) : "–";
-  const trip = peer.me ? "–" : peer.round_trip_ms >= 0 ? `${peer.round_trip_ms} ms` : "–";
+  const trip = peer.me ? "–" : peer.round_trip_ms >= 0 ? `${Number(peer.round_trip_ms.toPrecision(2))} ms` : "–";
   const runs = peer.models.length ? peer.models.join(", ") : peer.names.join(", ");
   line.append(name, state, cell(busy), cell(rate), cell(trip), cell(runs || "–"));
   return line;
