@@ -145,7 +145,9 @@ def services_of(
 
 def make_capabilities(config: AgentConfig, node_name: str) -> list[Capability]:
     """Every capability that the configuration names; raises :class:`ConfigError`."""
-    capabilities: list[Capability] = [make_model(section, config) for section in config.model]
+    capabilities: list[Capability] = []
+    for section in config.model:
+        capabilities += _with_drafts(make_model(section, config), section)
     if config.machine:
         capabilities.append(MachineCapability(node_name))
     if config.reader:
@@ -197,6 +199,29 @@ def make_model(section: ModelSection, config: AgentConfig) -> Capability:
     )
 
 
+def _with_drafts(capability: Capability, section: ModelSection) -> list[Capability]:
+    """A model, and what checks the drafts of others with it; or a model that drafts."""
+    if not (section.verifies or section.draft.of):
+        return [capability]
+    host = capability.host if isinstance(capability, SlmCapability) else None
+    if not isinstance(host, ModelHost) or (section.verifies and section.draft.of):
+        raise ConfigError(
+            f"{section.path} cannot draft or check drafts",
+            hint="a whole model does the one or the other",
+        )
+    name = section.path.removeprefix(BUILTIN)
+    if section.verifies:
+        from capabilities.drafting.capability import VerifyCapability
+
+        return [capability, VerifyCapability(host, Path(name).stem)]
+    from capabilities.drafting.host import DraftHost
+
+    draft = section.draft
+    bigger = DraftHost(host, draft.of, ngrams=draft.ngrams, check_s=draft.check_s)
+    assert isinstance(capability, SlmCapability)
+    return [capability.with_host(bigger)]
+
+
 def _segment(path: Path) -> Segment | None:
     """The segment in a file, or nothing; a file that cannot be read is told when it is loaded."""
     try:
@@ -210,9 +235,11 @@ def connected(capabilities: list[Capability], mesh: MeshPort) -> list[Capability
     for capability in capabilities:
         host = capability.host if isinstance(capability, SlmCapability) else None
         if host is not None and not isinstance(host, ModelHost):
+            from agents.drafting import show_checker
             from agents.segments import show_far
 
             show_far(host, mesh)
+            show_checker(host, mesh)
     return capabilities
 
 

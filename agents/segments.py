@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -39,6 +39,21 @@ if TYPE_CHECKING:
     from mesh.core.records import ServedName
 
 SEGMENT = "computation.gpt/segment"
+
+
+class OfStream(Protocol):
+    """A question that belongs to a stream."""
+
+    @property
+    def stream(self) -> str:
+        """Its name."""
+
+    @property
+    def __struct_config__(self) -> Any: ...
+
+
+Q = TypeVar("Q", bound=OfStream)
+A = TypeVar("A")
 
 
 def segment_capability(
@@ -123,58 +138,83 @@ def _change(states: StatesSection) -> Callable[[Floats], Floats] | None:
     return change
 
 
-class MeshFar:
-    """Implements :class:`capabilities.segments.edge.Far` over a mesh.
+class Sticky(Generic[Q, A]):
+    """Calls that belong to a stream stay at the node that began it: what they build on is there.
 
-    A stream stays at the node that opened it; when that node fails, the next question goes to
-    another one, which says what it misses.
+    When that node fails, the next question goes to another one, which says what it misses.
     """
 
-    def __init__(self, mesh: MeshPort, segment: Segment) -> None:
+    def __init__(
+        self, mesh: MeshPort, encode: Callable[[Q], bytes], decode: Callable[[bytes], A]
+    ) -> None:
         self._mesh = mesh
-        self._segment = segment
+        self._encode, self._decode = encode, decode
         self._chosen: dict[str, Offer] = {}
         self._lost: set[bytes] = set()
 
-    async def ask(self, question: messages.Question, timeout_s: float) -> messages.Answer:
+    def fits(self, offer: Offer) -> bool:
+        """Whether an offer is of what is asked for."""
+        raise NotImplementedError
+
+    def nobody(self) -> GossamerError:
+        """What is raised when no healthy node offers it."""
+        raise NotImplementedError
+
+    async def ask(self, question: Q, timeout_s: float) -> A:
         """One question, one answer; raises as :meth:`agents.port.MeshPort.call`."""
         task = Task(trace=os.urandom(16), deadline=self._mesh.now() + timeout_s)
-        offer = self._chosen.get(question.stream) or self._choose(task)
-        self._chosen[question.stream] = offer
+        stream = question.stream
+        offer = self._chosen.get(stream) or self._choose()
+        self._chosen[stream] = offer
         try:
             return await self._call(offer, question, task)
         except GossamerError:
             self._lost.add(offer.node)
-            self._chosen.pop(question.stream, None)
+            self._chosen.pop(stream, None)
             raise
         finally:
-            if isinstance(question, messages.Close):
-                self._chosen.pop(question.stream, None)
+            if question.__struct_config__.tag == "close":
+                self._chosen.pop(stream, None)
 
-    async def _call(self, offer: Offer, question: messages.Question, task: Task) -> messages.Answer:
-        answer = self._mesh.call(offer, messages.encode(question), task, Op.QUERY)
+    async def _call(self, offer: Offer, question: Q, task: Task) -> A:
+        answer = self._mesh.call(offer, self._encode(question), task, Op.QUERY)
         try:
             async for body in answer:
                 self._lost.discard(offer.node)
-                return messages.decode_answer(body)
+                return self._decode(body)
         finally:
             await answer.aclose()  # type: ignore[attr-defined]
         raise PeerLost(f"{offer.node_name} ended its answer before it began")
 
-    def _choose(self, task: Task) -> Offer:
-        """A healthy node that holds the layers after ours: the least loaded, lost ones last."""
-        mine, found = self._segment, []
-        for offer in self._mesh.offers():
-            prefix, _, piece = offer.served.name.rpartition("/")
-            if prefix != f"{SEGMENT}/{mine.model}" or not offer.healthy:
-                continue
-            layers = Range.parse(piece)
-            if layers.first == mine.range.last + 1 and layers.last == mine.layers:
-                found.append(offer)
+    def _choose(self) -> Offer:
+        """The least loaded healthy node that fits; one that failed comes last."""
+        found = [offer for offer in self._mesh.offers() if offer.healthy and self.fits(offer)]
         if not found:
-            raise NobodyHealthy(
-                f"no healthy node offers layers {mine.range.last + 1}-{mine.layers} "
-                f"of {mine.model}",
-                hint=f"serve {mine.model}.{mine.range.last + 1}-{mine.layers}.gguf on one",
-            )
+            raise self.nobody()
         return min(found, key=lambda offer: (offer.node in self._lost, offer.load, offer.node))
+
+
+class MeshFar(Sticky[messages.Question, messages.Answer]):
+    """Implements :class:`capabilities.segments.edge.Far` over a mesh."""
+
+    def __init__(self, mesh: MeshPort, segment: Segment) -> None:
+        super().__init__(mesh, messages.encode, messages.decode_answer)
+        self._segment = segment
+
+    def fits(self, offer: Offer) -> bool:
+        """The layers after ours, up to the last, of the same model."""
+        mine = self._segment
+        prefix, _, piece = offer.served.name.rpartition("/")
+        if prefix != f"{SEGMENT}/{mine.model}":
+            return False
+        layers = Range.parse(piece)
+        return layers.first == mine.range.last + 1 and layers.last == mine.layers
+
+    def nobody(self) -> GossamerError:
+        """Says which file would help."""
+        mine = self._segment
+        wanted = f"{mine.range.last + 1}-{mine.layers}"
+        return NobodyHealthy(
+            f"no healthy node offers layers {wanted} of {mine.model}",
+            hint=f"serve {mine.model}.{wanted}.gguf on one",
+        )

@@ -22,8 +22,8 @@ from capabilities.drafting.tree import Node, leaves, longest
 from capabilities.segments.choosing import Pairs
 from capabilities.segments.passes import Passes
 from capabilities.slm.errors import BadRequest, SequenceLost
-from capabilities.slm.host import ModelHost
-from mesh.core.errors import GossamerError, Rejected
+from capabilities.slm.host import STOPPED, ModelHost
+from mesh.core.errors import GossamerError, ModelError, Rejected
 from mesh.core.names import check_name
 from mesh.core.records import ServedName
 
@@ -32,6 +32,8 @@ MAX_STREAMS = 64
 MAX_LEAVES = 4  # of a tree: each takes a sequence of the worker
 PASS_S = 30.0
 IDLE_S = 120.0
+LOOK_S = 0.05
+START_S = 10.0  # before the model begins to load, or after its load has failed
 
 
 def verify_name(model: str) -> str:
@@ -71,6 +73,7 @@ class VerifyCapability(Capability):
         self._clock = clock
         self._streams: dict[tuple[str, str], _Stream] = {}
         self._calls = 0
+        self._stopped_for_s = 0.0
 
     @property
     def names(self) -> Sequence[ServedName]:
@@ -80,6 +83,15 @@ class VerifyCapability(Capability):
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    async def start(self) -> None:
+        """Wait until the model is loaded; raises ModelError when it will not be."""
+        while not self._host.health().healthy:
+            if self._host.health().state == STOPPED:
+                self._stopped_for_s += LOOK_S
+                if self._stopped_for_s > START_S:
+                    raise ModelError(f"{self._model} is not loaded, so it checks no drafts")
+            await asyncio.sleep(LOOK_S)
 
     def admit(self, request: Request) -> Admission:
         """Take what is short: a draft is one pass."""

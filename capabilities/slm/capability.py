@@ -96,6 +96,16 @@ class SlmCapability(Capability):
         """The model's host, for its health."""
         return self._host
 
+    def with_host(self, host: Speaker) -> SlmCapability:
+        """The same names and limits with another model behind them; before the start only."""
+        return SlmCapability(
+            host,
+            self._names,
+            system_prompts=self._prompts,
+            queue=self._queue,
+            clock=self._clock,
+        )
+
     async def start(self) -> None:
         """Load the model; its first rate is the one that the trial decode measured."""
         await self._host.start()
