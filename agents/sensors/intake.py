@@ -232,6 +232,7 @@ class Intake:
     ) -> None:
         body = bytes(message.payload)
         told = self.sparkplug.hear(message.topic, body)
+        self.counters["before_birth"] += told.unborn
         if told.rebirth:
             self.counters["rebirths_asked"] += 1
             self.rebirths.append(told.rebirth)

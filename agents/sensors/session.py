@@ -70,7 +70,7 @@ class Session(aiomqtt.Client):
             password=login.password or None,
             protocol=aiomqtt.ProtocolVersion.V5 if five else aiomqtt.ProtocolVersion.V311,
             clean_session=None if five else False,
-            clean_start=False,
+            clean_start=False if five else paho.MQTT_CLEAN_START_FIRST_ONLY,
             properties=properties,
             keepalive=login.keepalive_s,
             tls_context=login.tls,

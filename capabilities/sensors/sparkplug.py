@@ -19,6 +19,7 @@ ROUND = 256  # sequence numbers come round (6.4.5)
 MAX_NODES = 1024
 MAX_METRICS = 4096  # of a node and its devices
 KINDS = {"NBIRTH", "DBIRTH", "NDATA", "DDATA", "NDEATH", "DDEATH"}
+COMMANDS = {"NCMD", "DCMD"}
 REBIRTH = "Node Control/Rebirth"  # 6.4.19
 _SIGNED = {1: 8, 2: 16, 3: 32, 4: 64}  # Int8 to Int64 travel as unsigned (6.4.16)
 _TEXTS = {12, 13, 14, 15, 16, 17, 18, 19}  # texts, times, sets, bytes, files, templates
@@ -88,6 +89,7 @@ class Told:
     sequence: int | None = None
     born: bool = False
     died: bool = False
+    unborn: bool = False  # data of a node whose birth was not heard
     rebirth: str = ""
 
 
@@ -109,12 +111,14 @@ class SparkplugBook:
     def hear(self, topic: str, body: bytes) -> Told:
         """What a message says; raises :class:`WireError`."""
         parts = topic.split("/")
-        if len(parts) not in {4, 5} or parts[0] != NAMESPACE or parts[2] not in KINDS:
+        if len(parts) not in {4, 5} or parts[0] != NAMESPACE or parts[2] not in KINDS | COMMANDS:
             raise WireError(
                 f"{topic[:80]} is no topic of Sparkplug B",
                 hint="map spBv1.0/{group}/{kind}/{node}/{rest} and spBv1.0/{group}/{kind}/{node}",
             )
         kind, name = parts[2], f"{parts[1]}/{parts[3]}"
+        if kind in COMMANDS:
+            return Told(name)  # to the node, not from it
         device = parts[4] if len(parts) == 5 else ""
         payload = _parse(body)
         node = self._nodes.get(name)
@@ -129,9 +133,11 @@ class SparkplugBook:
         if kind == "NBIRTH":
             self._nodes[name] = node = _Node(alive=True, death=_death_number(payload))
             told.born = True
-        elif not node.alive and not node.asked:
-            node.asked = True
-            told.rebirth = f"{NAMESPACE}/{parts[1]}/NCMD/{parts[3]}"
+        elif not node.alive:
+            told.unborn, told.sequence = True, None
+            if not node.asked:
+                node.asked = True
+                told.rebirth = f"{NAMESPACE}/{parts[1]}/NCMD/{parts[3]}"
         if kind in {"NBIRTH", "DBIRTH"}:
             _learn(node, payload)
         if kind == "DDEATH":
