@@ -34,6 +34,7 @@ _STEPS = {
 _CHECKS = {"ok": ("✓", "good"), "warn": ("!", "warn"), "fail": ("✗", "bad")}
 # Letters, marks, spaces and the like; not the controls, which a terminal obeys, and not the
 # format characters that turn the writing direction. The joiners of emoji and scripts stay.
+_COMMANDS = ("pip ", "gossamer ", "chmod ", "sudo ", "apt ")
 _KEPT_FORMATS = {"\u200c", "\u200d"}
 
 
@@ -209,7 +210,10 @@ def error_line(error: GossamerError) -> str:
     if not error.hint:
         return printable(message)
     end = "" if message.endswith((".", "!", "?")) else "."
-    return printable(f"{message}{end} {error.hint[:1].upper()}{error.hint[1:]}")
+    hint = error.hint
+    if not hint.startswith(_COMMANDS):  # those are copied as they stand
+        hint = hint[:1].upper() + hint[1:]
+    return printable(f"{message}{end} {hint}")
 
 
 def _cell(cell: Cell | str) -> Cell:

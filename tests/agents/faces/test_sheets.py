@@ -116,3 +116,8 @@ def test_a_degraded_answer_says_what_is_missing() -> None:
 )
 def test_an_error_is_one_line(message: str, hint: str, line: str) -> None:
     assert error_line(GossamerError(message, hint=hint)) == line
+
+
+def test_a_command_in_a_hint_can_be_copied() -> None:
+    assert error_line(GossamerError("No x", hint="pip install 'x'")) == "No x. pip install 'x'"
+    assert error_line(GossamerError("No x!", hint="try again")) == "No x! Try again"
