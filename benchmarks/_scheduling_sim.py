@@ -30,7 +30,6 @@ from agents.scheduling.sim.workload import (
     parse_trace,
 )
 from benchmarks._report import Options, progress
-from benchmarks._scheduling_bound import tight_bound
 
 SEEDS = 20
 QUICK_SEEDS = 3
@@ -138,6 +137,8 @@ def _latencies(runs: Sequence[Summary]) -> dict[str, Any]:
 
 def to_bound(options: Options) -> dict[str, Any]:
     """Cost of predictive over the clairvoyant lower bound with the same limit on waiting."""
+    from benchmarks._scheduling_bound import tight_bound  # it brings scipy: only who needs it
+
     figures: dict[str, Any] = {}
     seeds = _seeds(options)
     for name, (load, boards) in _loads(options).items():

@@ -131,6 +131,17 @@ def test_the_bound_is_exact_where_one_slot_must_choose() -> None:
     assert bound <= rules.prices.cost(0, 50) + 1e-12
 
 
+def test_the_linear_programs_bound_is_higher_and_still_below_every_schedule() -> None:
+    pytest.importorskip("scipy")  # of the benchmarks only
+    from benchmarks._scheduling_bound import tight_bound
+
+    load, rules = minutes(), Rules()
+    bound = tight_bound(jetsons(), load, rules)
+    assert cloud_bound(jetsons(), load, rules, rounds=100) <= bound + 1e-9
+    assert bound <= summary(central_queue(jetsons(), load, rules)).cost
+    assert bound <= summary(simulate("predictive", load, rules_for("predictive"))).cost
+
+
 def test_what_the_mesh_can_serve_costs_nothing_in_the_bound() -> None:
     load = [Request(at=float(n), prompt=10, answer=10) for n in range(20)]
     assert cloud_bound(jetsons(), load, Rules(), rounds=10) == pytest.approx(0.0, abs=1e-9)
