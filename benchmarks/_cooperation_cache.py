@@ -52,7 +52,7 @@ ADVICE = (
     "advice", "am I okay", "children", "do I need", "go for a run", "go out", "good to be outside",
     "open the window", "should", "what now", "will I be late",
 )  # fmt: skip
-SWEEP = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
+SWEEP = (0.7, 0.8, 0.9)  # beside the default, each some 25 s of a core
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 NODE = bytes(16)
 TASK = Task(trace=bytes(16), deadline=60.0, reach=Reach.NODE)

@@ -67,7 +67,8 @@ def add(
             print_json(found)
             return
         sys.stdout.write(
-            f"{found['files']} documents, {found['passages']} passages, {found['new']} new\n"
+            f"{found['files']} document{'s' * (found['files'] != 1)}, "
+            f"{found['passages']} passages, {found['new']} new\n"
         )
         name = f"knowledge.gpt/{domain}"
         if name in found["served"]:
