@@ -98,8 +98,10 @@ class Publisher:
 
     def settle(self) -> None:
         """Wait until the broker has everything."""
-        until = time.monotonic() + DRAIN_S
+        before, until = 0, time.monotonic() + DRAIN_S
         while self.acknowledged < sum(self.numbers) and time.monotonic() < until:
+            if self.acknowledged > before:
+                before, until = self.acknowledged, time.monotonic() + DRAIN_S
             time.sleep(0.02)
 
     def close(self) -> None:
@@ -139,13 +141,18 @@ def _stage() -> Iterator[tuple[LocalBroker, Path]]:
             broker.kill()
 
 
-def _drained(publisher: Publisher, folder: Path, expected: int) -> None:
-    until = time.monotonic() + DRAIN_S
+def _drained(folder: Path, expected: int) -> bool:
+    """Wait for all messages; False when nothing came for so long that nothing more will."""
+    best, until = 0, time.monotonic() + DRAIN_S
     while time.monotonic() < until:
         with contextlib.suppress(sqlite3.Error):
-            if sum(len(set(n)) for n in kept(folder).values()) >= expected:
-                return
+            there = sum(len(set(n)) for n in kept(folder).values())
+            if there >= expected:
+                return True
+            if there > best:
+                best, until = there, time.monotonic() + DRAIN_S
         time.sleep(0.5)
+    return False
 
 
 def orderly(messages: int, restarts: int) -> dict[str, Any]:
@@ -172,7 +179,7 @@ def orderly(messages: int, restarts: int) -> dict[str, Any]:
                 if part % 10 == 0:
                     progress(f"  {publisher.acknowledged} of {messages} messages")
             publisher.settle()
-            _drained(publisher, folder, messages)
+            drained = _drained(folder, messages)
             elapsed_s = time.monotonic() - started
         finally:
             publisher.close()
@@ -182,6 +189,8 @@ def orderly(messages: int, restarts: int) -> dict[str, Any]:
         return {
             "messages": messages,
             "restarts": {"broker": restarts, "bridge": restarts},
+            "acknowledged_by_broker": publisher.acknowledged,
+            "drained": drained,
             "lost": lost,
             "twice": twice,
             "reported_lost": last.get("lost", -1),

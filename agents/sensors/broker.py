@@ -16,7 +16,7 @@ from pathlib import Path
 from mesh.core.errors import ConfigError, GossamerError
 
 START_S = 10.0
-STOP_S = 10.0
+STOP_S = 120.0  # a busy machine takes its time to save a long queue; killed, it would lose it
 LOG_LINES = 5
 SBIN = "/usr/sbin/mosquitto"  # Debian's place, which the PATH of users lacks
 
