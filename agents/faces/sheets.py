@@ -32,9 +32,10 @@ _STEPS = {
     "skipped": ("○", "dim"),
 }
 _CHECKS = {"ok": ("✓", "good"), "warn": ("!", "warn"), "fail": ("✗", "bad")}
+# A hint that begins so is copied as it stands.
+_COMMANDS = ("pip ", "gossamer ", "chmod ", "sudo ", "apt ")
 # Letters, marks, spaces and the like; not the controls, which a terminal obeys, and not the
 # format characters that turn the writing direction. The joiners of emoji and scripts stay.
-_COMMANDS = ("pip ", "gossamer ", "chmod ", "sudo ", "apt ")
 _KEPT_FORMATS = {"\u200c", "\u200d"}
 
 
@@ -94,6 +95,8 @@ def peers_sheet(peers: Iterable[PeerView]) -> Sheet:
         state = _signed(peer.state, _STATES)
         if not peer.healthy and peer.state == "alive":
             state = Cell("! unwell", "warn")
+        elif peer.draining and peer.state == "alive":
+            state = Cell("‖ draining", "dim")
         rows.append(
             (
                 f"{peer.name} (me)" if peer.me else peer.name,
