@@ -153,10 +153,7 @@ class Bench:
 
     async def render(self, case: Case) -> list[int]:
         """A question as the model's template writes it."""
-        request = Generate(messages=list(case.messages))
-        reply = await self.whole.ask(lambda i: protocol.Render(id=i, request=request), 30)
-        assert isinstance(reply, protocol.Tokens)
-        return reply.tokens
+        return await rendered(self.whole, case)
 
     async def text(self, tokens: list[int]) -> str:
         """What a reader sees of an answer: the scratchpad is left out."""
@@ -174,10 +171,23 @@ class Bench:
 
     async def ends(self) -> set[int]:
         """Tokens that end an answer."""
-        size = header.read(self.model.whole).vocabulary
-        reply = await self.whole.ask(lambda i: protocol.Spell(id=i, tokens=list(range(size))), 30)
-        assert isinstance(reply, protocol.Spelled)
-        return {token for token, kind in enumerate(reply.kinds) if kind == "end"}
+        return await ends_of(self.whole, self.model.whole)
+
+
+async def rendered(host: ModelHost, case: Case) -> list[int]:
+    """A question as a model's template writes it."""
+    request = Generate(messages=list(case.messages))
+    reply = await host.ask(lambda i: protocol.Render(id=i, request=request), 30)
+    assert isinstance(reply, protocol.Tokens)
+    return reply.tokens
+
+
+async def ends_of(host: ModelHost, path: Path) -> set[int]:
+    """Tokens of a model that end an answer."""
+    size = header.read(path).vocabulary
+    reply = await host.ask(lambda i: protocol.Spell(id=i, tokens=list(range(size))), 30)
+    assert isinstance(reply, protocol.Spelled)
+    return {token for token, kind in enumerate(reply.kinds) if kind == "end"}
 
 
 @contextlib.asynccontextmanager
@@ -207,7 +217,7 @@ async def running(
     capability = SegmentCapability(far_host, model.far, passes=far_passes)
     with tempfile.TemporaryDirectory() as folder:
         async with contextlib.AsyncExitStack() as stack:
-            far, edge_agent, links = await _mesh(stack, Path(folder), capability, link)
+            far, edge_agent, links = await mesh_of_two(stack, Path(folder), capability, link)
             await asyncio.gather(*(h.start() for h in (first, second, whole) if h is not None))
             for host in (first, second, whole):
                 if host is not None:
@@ -227,7 +237,7 @@ async def running(
             yield bench
 
 
-async def _mesh(
+async def mesh_of_two(
     stack: contextlib.AsyncExitStack,
     folder: Path,
     capability: Capability,

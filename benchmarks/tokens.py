@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks import _tokens_drafts as drafts
 from benchmarks import _tokens_split as halves
 from benchmarks._report import Options, progress, run
 from benchmarks._tokens_setup import Model, cases_of, cut
@@ -29,8 +30,15 @@ PARTS = (
     "segment_bitwise",
     "speculative",
 )
-FULL = {"identity": 200, "bytes": 10, "order": 20, "crossover": 4, "quality": 200}
-QUICK = {"identity": 4, "bytes": 1, "order": 1, "crossover": 1, "quality": 4}
+FULL = {
+    "identity": 200,
+    "bytes": 10,
+    "order": 20,
+    "crossover": 4,
+    "quality": 200,
+    "speculative": 20,
+}
+QUICK = {"identity": 4, "bytes": 1, "order": 1, "crossover": 1, "quality": 4, "speculative": 1}
 
 
 def extend(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +88,8 @@ async def _measure(
                 figures[key] = await halves.link_cut(model, some)
             case "segment_bitwise":
                 figures[key] = halves.segment_bitwise(quick=options.quick)
-            case _:
-                figures[key] = None
+            case "speculative":
+                figures[key] = await drafts.measure(model, some)
     return figures
 
 
