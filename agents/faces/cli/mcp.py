@@ -59,6 +59,9 @@ def mcp(
     private_key: Annotated[
         Path | None, typer.Option("--private-key", metavar="FILE", help="Of the certificate.")
     ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="With --http: no TLS, also where others can listen.")
+    ] = False,
     state: State = None,
 ) -> None:
     """Serve the mesh to a client of the Model Context Protocol, on standard input and output.
@@ -78,6 +81,11 @@ def mcp(
                 raise ConfigError(
                     f"others can reach {host}, and there is no key",
                     hint=f"set {KEY_VARIABLE} or --key-file, or listen on 127.0.0.1",
+                )
+            if certificate is None and not plain and not is_loopback(host):
+                raise ConfigError(
+                    f"others can reach {host}, and the words would travel in the clear",
+                    hint="give --certificate and --private-key, or say --plain",
                 )
 
             settings = settings_of(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -146,16 +147,21 @@ def test_over_http_a_key_a_host_and_an_origin_are_asked_for(served: Served) -> N
         asyncio.run(run())
 
 
-def test_another_address_needs_a_key(served: Served) -> None:
+@pytest.mark.parametrize(
+    ("key", "said"), [("", "GOSSAMER_MCP_KEY"), (KEY, "--certificate"), ("short", "at least 16")]
+)
+def test_another_address_needs_a_key_and_tls(tmp_path: Path, key: str, said: str) -> None:
+    plain = ["--plain"] if key == "short" else []
     done = subprocess.run(
-        [*COMMAND, "--http", "--host", "0.0.0.0", "--state", str(served.state)],
+        [*COMMAND, "--http", "--host", "0.0.0.0", *plain, "--state", str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
         timeout=PATIENCE_S,
+        env={**os.environ, "GOSSAMER_MCP_KEY": key},
     )
     assert done.returncode == 1
-    assert "GOSSAMER_MCP_KEY" in done.stderr
+    assert said in done.stderr
 
 
 def test_a_client_that_closes_its_pipe_ends_the_server(served: Served) -> None:
