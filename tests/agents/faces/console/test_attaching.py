@@ -58,19 +58,13 @@ def test_an_invitation_shows_the_mesh_from_another_machine_and_its_name_does_it_
 
     until(left, "it has left the mesh with its console")
     # The invitation is used up; the certificate that it brought is not.
-    again = answered("console", "--attach", "home", *mine)
-    assert {node["node"] for node in again["nodes"] if node["me"]} == {me["node"]}
-    (folder,) = (tmp_path / FOLDER).iterdir()
-    assert folder.stat().st_mode & 0o077 == 0
-
-
-def test_two_consoles_share_one_member(tmp_path: Path, laptop: Agent) -> None:
-    token = answered("invite", "--state", state(laptop))["token"]
-    with attached(token, tmp_path) as first:
+    with attached("home", tmp_path) as first:
         with attached("home", tmp_path) as second:
             assert first == second
-        # The second one has left; the agent of the first goes on.
-        assert answered("status", "--state", first)["mesh"] == "home"
+        # The second console has left; the agent of the first goes on.
+        assert answered("status", "--state", first)["node"] == me["node"]
+    assert first.parent == tmp_path / FOLDER
+    assert first.stat().st_mode & 0o077 == 0
 
 
 def test_what_is_no_invitation_is_told_with_what_would_be(tmp_path: Path) -> None:
