@@ -19,6 +19,7 @@ INVITATION=
 MESH=
 NAME=
 LLAMA=yes
+LLAMA_WHEEL=
 START=yes
 DRY=
 ACTION=install
@@ -39,6 +40,7 @@ usage: sh install.sh [options]        (as root)
   --invitation-file FILE join the mesh of this invitation (- reads standard input)
   --mesh NAME            make a mesh of this name; this machine is its first node
   --name NODE            the node's name (by default the invited one, or the host's)
+  --llama WHEEL          a llama-cpp-python compiled on such a machine, instead of compiling here
   --without-llama        no models on this machine: it relays, senses and asks
   --no-start             install, do not start
   --dry-run              say what would be done
@@ -59,6 +61,7 @@ while [ $# -gt 0 ]; do
         --mesh) MESH=${2:?}; shift ;;
         --name) NAME=${2:?}; shift ;;
         --prefix) PREFIX=${2:?}; shift ;;
+        --llama) LLAMA_WHEEL=${2:?}; shift ;;
         --without-llama) LLAMA= ;;
         --no-start) START= ;;
         --dry-run) DRY=yes ;;
@@ -168,7 +171,7 @@ check_machine() {
     fi
     if [ -d "$SOURCE" ]; then SOURCE=$(cd "$SOURCE" && pwd); fi
     need=$PLAIN_FREE_MB
-    [ -z "$LLAMA" ] || [ -n "$WHEELHOUSE" ] || [ -x "$BIN/python" ] || need=$((PLAIN_FREE_MB + COMPILE_FREE_MB))
+    [ -z "$LLAMA" ] || [ -n "$WHEELHOUSE$LLAMA_WHEEL" ] || [ -x "$BIN/python" ] || need=$((PLAIN_FREE_MB + COMPILE_FREE_MB))
     have=$(free_mb "$PREFIX")
     [ -x "$BIN/python" ] || [ "$have" -ge "$need" ] || fail "$have MB are free under $PREFIX, $need MB are needed"
     say "$LABEL: $(board), $(uname -m), from ${WHEELHOUSE:-$SOURCE}"
@@ -177,8 +180,8 @@ check_machine() {
 # --- 2: packages of the system ------------------------------------------------------------------
 
 missing_packages() {
-    PYTHON=$(find_python) || PYTHON=
-    if [ -z "$PYTHON" ]; then
+    python=$(find_python) || python=
+    if [ -z "$python" ]; then
         # Ubuntu 22.04, under JetPack 6, has Python 3.10 as python3 and 3.11 beside it.
         if apt-cache show python3.11 >/dev/null 2>&1 && ! apt-cache show python3 2>/dev/null |
             grep -qE '^Version: 3\.(1[1-9]|[2-9][0-9])'; then
@@ -186,16 +189,16 @@ missing_packages() {
         else
             printf 'python3 python3-venv '
         fi
-    elif [ -z "$WHEELHOUSE" ] && ! "$PYTHON" -c 'import ensurepip' 2>/dev/null && [ ! -x "$BIN/pip" ]; then
-        case $PYTHON in
+    elif [ -z "$WHEELHOUSE" ] && ! "$python" -c 'import ensurepip' 2>/dev/null && [ ! -x "$BIN/pip" ]; then
+        case $python in
             */python3) printf 'python3-venv ' ;;
-            *) printf '%s-venv ' "${PYTHON##*/}" ;;
+            *) printf '%s-venv ' "${python##*/}" ;;
         esac
     fi
     if [ -n "$LLAMA" ]; then
         # The C runtime of llama.cpp's threads; the compiler brings it, a bare system lacks it.
         ldconfig -p 2>/dev/null | grep -q libgomp.so.1 || printf 'libgomp1 '
-        if [ -z "$WHEELHOUSE" ] && [ -z "$(kept_llama)" ]; then
+        if [ -z "$WHEELHOUSE$LLAMA_WHEEL$(kept_llama)" ]; then
             command -v c++ >/dev/null 2>&1 && command -v cc >/dev/null 2>&1 && command -v make >/dev/null 2>&1 ||
                 printf 'build-essential '
         fi
@@ -205,6 +208,7 @@ missing_packages() {
 install_packages() {
     step packages
     missing=$(missing_packages)
+    PYTHON=$(find_python) || PYTHON=python3   # what is about to be installed
     if [ -z "$missing" ]; then unchanged; return; fi
     changing "install $missing" || return 0
     if [ -n "$WHEELHOUSE" ]; then
@@ -300,6 +304,12 @@ build_llama() {
     if [ -z "$LLAMA" ]; then unchanged "left out"; return; fi
     if [ -n "$WHEELHOUSE" ]; then unchanged "in the wheelhouse"; return; fi
     if [ -n "$(kept_llama)" ]; then unchanged "built before"; return; fi
+    if [ -n "$LLAMA_WHEEL" ]; then
+        [ -f "$LLAMA_WHEEL" ] || fail "there is no $LLAMA_WHEEL"
+        changing "take $LLAMA_WHEEL" || return 0
+        install -D -m 0644 "$LLAMA_WHEEL" "$PREFIX/wheels/llama-$(llama_key)/$(basename "$LLAMA_WHEEL")"
+        return
+    fi
     memory=$(awk '/^MemAvailable:/ {print int($2 / 1024)}' /proc/meminfo)
     jobs=$((memory / COMPILER_MB))
     [ "$jobs" -ge 1 ] || jobs=1

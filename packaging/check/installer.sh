@@ -2,17 +2,27 @@
 # The installer in a clean Debian root that is booted: first run, second run, a wheelhouse without a
 # network, the units' verdict. Minutes; needs root, debootstrap, systemd-container and a network.
 #   sudo sh packaging/check/installer.sh
+# LLAMA_WHEEL=FILE takes a llama-cpp-python that was compiled on this machine before, since compiling
+# is most of the time. REUSE=1 goes on in the root of a run that broke off, as after a power cut.
+# WATCHDOG=1 also freezes the agent, and waits until systemd has restarted it.
 set -eu
+# shellcheck source=packaging/check/root.sh
 . "$(dirname "$0")/root.sh"
 mkdir -p "$WORK"
 
-make_root amd64 amd64 systemd,systemd-sysv,dbus,ca-certificates
+[ -n "${REUSE:-}" ] || make_root amd64 amd64 systemd,systemd-sysv,dbus,ca-certificates
+WHEEL=
+if [ -n "${LLAMA_WHEEL:-}" ]; then
+    cp "$LLAMA_WHEEL" "$WORK/amd64/srv/"
+    WHEEL="--llama /srv/$(basename "$LLAMA_WHEEL")"
+fi
 say "boot the clean root"
 boot "$WORK/amd64"
 trap halt_root EXIT
 
 say "first run: installs everything, makes a mesh, starts"
-inside sh /src/install.sh --mesh home --name attic
+# shellcheck disable=SC2086  # an option and its value, or nothing
+inside sh /src/install.sh --mesh home --name attic $WHEEL
 inside systemctl is-active gossamer.service
 inside sh -c 'sleep 8; systemctl show -p StatusText,NRestarts,User,MemoryMax,WatchdogUSec gossamer.service'
 
