@@ -243,11 +243,12 @@ def chat_example(rng: random.Random, *, held_out: bool) -> Example:
 # The tasks and their share of the training; chat has the rest.
 _TASKS: tuple[tuple[float, Callable[..., Example]], ...] = (
     (0.24, plans.example),
-    (0.16, reading.extract_example),
+    (0.12, reading.extract_example),
     (0.04, reading.tasks_example),
     (0.06, texts.reword_example),
     (0.07, texts.join_example),
 )
+_RECITED_SHARE = 0.12
 TASKS = ("chat", "plan", "extract", "reading_tasks", "reword", "join")
 
 
@@ -261,6 +262,8 @@ def _task(rng: random.Random, draw: float, *, held_out: bool) -> Example | None:
 
 def sample(rng: random.Random) -> Example:
     """One training example; chat stands now and then after earlier turns of a conversation."""
+    if rng.random() < _RECITED_SHARE:
+        return texts.recite_example(rng)
     task = _task(rng, rng.random(), held_out=False)
     if task:
         return task

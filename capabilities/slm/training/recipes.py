@@ -59,7 +59,7 @@ RECIPES = {
                 steps=16_000,
                 cooldown_share=0.6,
                 evaluate_every=400,
-                model=ModelConfig(width=128, layers=6, context=768),
+                model=ModelConfig(width=128, layers=4, context=768),
             ),
             tasks=arithmetic.TASKS,
             gpu_minutes=3.5,

@@ -94,6 +94,43 @@ def reword_example(rng: random.Random, *, held_out: bool) -> Example:
     )
 
 
+# No task of the product: copying drilled by itself, on short texts without sense. Every task here
+# copies, and a model that has not learned how learns nothing else of them.
+RECITE = "Say the text again."
+RECITE_CATEGORY = "recite"
+
+
+def _item(rng: random.Random) -> str:
+    draw = rng.random()
+    if draw < 0.35:
+        return rng.choice(outside.outside_words()[0])
+    if draw < 0.55:
+        return outside.invented(rng)
+    if draw < 0.75:
+        return str(rng.randrange(10 ** rng.randrange(1, 5)))
+    if draw < 0.85:
+        return rng.choice(_DEVICES).replace("#", str(rng.randrange(1, 100)))
+    if draw < 0.93:
+        return rng.choice(_NAMES)
+    return f"{rng.randrange(24):02}:{rng.randrange(60):02}"
+
+
+def recite_example(rng: random.Random) -> Example:
+    """Words to say again, all of them or from one of them on."""
+    items = list(dict.fromkeys(_item(rng) for _ in range(rng.randrange(5, 16))))
+    gap = rng.choice((" ", " ", ", ", "\n"))
+    said, asked = items, ""
+    if rng.random() < 0.6:
+        start = rng.randrange(len(items))
+        said, asked = items[start : start + 8], f"\nFrom: {items[start]}"
+    return Example(
+        question=gap.join(items) + asked,
+        answer=gap.join(said),
+        system=RECITE,
+        category=RECITE_CATEGORY,
+    )
+
+
 _FINDINGS = (
     "{a} + {b} = {c}",
     "{a} * {b} = {c}",
