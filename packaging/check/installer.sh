@@ -37,7 +37,7 @@ inside setpriv --reuid gossamer --regid gossamer --init-groups \
 say "a frozen event loop is restarted by the watchdog"
 before=$(inside systemctl show -p MainPID --value gossamer.service)
 if [ -n "${WATCHDOG:-}" ]; then
-    inside kill -STOP "$before"
+    inside sh -c "kill -STOP $before"
     for _ in $(seq 100); do
         sleep 1
         now=$(inside systemctl show -p MainPID --value gossamer.service)
