@@ -71,6 +71,7 @@ async def over_http(mesh: MeshServer, settings: Settings) -> None:
 def url_of(settings: Settings, door: socket.socket) -> str:
     """Where a bound socket is reached."""
     host, port = door.getsockname()[:2]
+    host = settings.shown or host
     scheme = "https" if settings.certificate else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
 

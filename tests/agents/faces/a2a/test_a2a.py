@@ -6,8 +6,12 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -298,3 +302,15 @@ def test_a_card_that_did_not_change_is_not_sent_again(served: Served) -> None:
     again = HTTP.get(f"{served.url}{CARD}", headers={"if-none-match": first.headers["etag"]})
     assert again.status_code == 304
     assert again.content == b""
+
+
+def test_the_example_of_the_page_runs(served: Served) -> None:
+    page = Path(__file__).resolve().parents[4] / "docs" / "a2a.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("http://127.0.0.1:8080", served.url)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "48 * 27 = 1296\n", done.stderr
