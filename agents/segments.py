@@ -8,7 +8,8 @@ ends in a head is offered under that name.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mesh.core.records import ServedName
 
 SEGMENT = "computation.gpt/segment"
+STREAM_SHARE = 6.0  # how much longer than for its first message an answer may take in all
 
 
 class OfStream(Protocol):
@@ -162,29 +164,31 @@ class Sticky(Generic[Q, A]):
 
     async def ask(self, question: Q, timeout_s: float) -> A:
         """One question, one answer; raises as :meth:`agents.port.MeshPort.call`."""
-        task = Task(trace=os.urandom(16), deadline=self._mesh.now() + timeout_s)
-        stream = question.stream
-        offer = self._chosen.get(stream) or self._choose()
-        self._chosen[stream] = offer
+        async with aclosing(self.stream(question, timeout_s)) as answers:
+            async for answer in answers:
+                return answer
+        raise PeerLost("the node ended its answer before it began")
+
+    async def stream(self, question: Q, timeout_s: float) -> AsyncGenerator[A, None]:
+        """The answers to one question, as they come."""
+        # What streams may take longer than its first answer; who waits has a clock of its own.
+        task = Task(trace=os.urandom(16), deadline=self._mesh.now() + timeout_s * STREAM_SHARE)
+        name = question.stream
+        offer = self._chosen.get(name) or self._choose()
+        self._chosen[name] = offer
         try:
-            return await self._call(offer, question, task)
+            answer = self._mesh.call(offer, self._encode(question), task, Op.QUERY)
+            async with aclosing(answer):  # type: ignore[type-var]
+                async for body in answer:
+                    self._lost.discard(offer.node)
+                    yield self._decode(body)
         except GossamerError:
             self._lost.add(offer.node)
-            self._chosen.pop(stream, None)
+            self._chosen.pop(name, None)
             raise
         finally:
             if question.__struct_config__.tag == "close":
-                self._chosen.pop(stream, None)
-
-    async def _call(self, offer: Offer, question: Q, task: Task) -> A:
-        answer = self._mesh.call(offer, self._encode(question), task, Op.QUERY)
-        try:
-            async for body in answer:
-                self._lost.discard(offer.node)
-                return self._decode(body)
-        finally:
-            await answer.aclose()  # type: ignore[attr-defined]
-        raise PeerLost(f"{offer.node_name} ended its answer before it began")
+                self._chosen.pop(name, None)
 
     def _choose(self) -> Offer:
         """The least loaded healthy node that fits; one that failed comes last."""

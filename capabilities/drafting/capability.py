@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from capabilities.base import ACCEPTED, Admission, Capability, Occupancy, Request
 from capabilities.drafting import messages
 from capabilities.drafting.accepting import distribution, draw, greedy, sampled
-from capabilities.drafting.messages import Check, CheckTree, Closed, Fed, Feed, Verdict
+from capabilities.drafting.messages import Check, CheckTree, Closed, Fed, Feed, Told, Verdict
 from capabilities.drafting.tree import Node, leaves, longest
 from capabilities.segments.choosing import Pairs
 from capabilities.segments.passes import Passes
@@ -110,16 +110,20 @@ class VerifyCapability(Capability):
         return Occupancy(slots=MAX_CALLS, inflight=self._calls)
 
     async def serve(self, request: Request) -> AsyncIterator[bytes]:
-        """One answer to one message."""
+        """One answer to one message, and what the model says alone behind it."""
         self._calls += 1
         try:
-            yield messages.encode(await self._answer(request))
+            question = messages.decode_question(request.body)
+            key = (request.isolation, question.stream)
+            answer = await self._answer(key, question)
+            yield messages.encode(answer)
+            if isinstance(question, Check) and isinstance(answer, Verdict) and question.more:
+                async for token in self._alone(key, question, answer.next):
+                    yield messages.encode(Told(token=token))
         finally:
             self._calls -= 1
 
-    async def _answer(self, request: Request) -> messages.Answer:
-        question = messages.decode_question(request.body)
-        key = (request.isolation, question.stream)
+    async def _answer(self, key: tuple[str, str], question: messages.Question) -> messages.Answer:
         if isinstance(question, messages.Close):
             await self._forget(key)
             return Closed()
@@ -147,7 +151,6 @@ class VerifyCapability(Capability):
                 count=verdict.count,
                 next=verdict.next,
                 path=verdict.path,
-                more=verdict.more,
                 compute_s=self._clock() - began,
             )
 
@@ -197,27 +200,26 @@ class VerifyCapability(Capability):
             checked = [distribution(row, question.sampling) for row in rows]
             accepted = sampled(question.draft, question.drawn, checked, self._rng)
         stream.tokens += [*question.tail, *question.draft[: accepted.count]]
-        more = await self._alone(key, stream, question, accepted.next)
-        return Verdict(count=accepted.count, next=accepted.next, more=more)
+        return Verdict(count=accepted.count, next=accepted.next)
 
-    async def _alone(
-        self, key: tuple[str, str], stream: _Stream, question: Check, token: int
-    ) -> list[int]:
+    async def _alone(self, key: tuple[str, str], question: Check, token: int) -> AsyncIterator[int]:
         """What the model says after its own token, without a draft."""
-        said: list[int] = []
-        while len(said) < question.more and token not in question.ends:
-            found = await self._passes.forward(
-                _sequence(key),
-                len(stream.tokens),
-                [token],
-                timeout_s=PASS_S,
-                logprobs=question.sampling.wants,
-            )
-            stream.tokens.append(token)
-            weights = distribution(found.logprobs[-1], question.sampling)
-            token = draw(weights, self._rng)
-            said.append(token)
-        return said
+        stream = self._streams.get(key)
+        for _ in range(question.more):
+            if stream is None or token in question.ends:
+                return
+            async with stream.order:
+                found = await self._passes.forward(
+                    _sequence(key),
+                    len(stream.tokens),
+                    [token],
+                    timeout_s=PASS_S,
+                    logprobs=question.sampling.wants,
+                )
+                stream.tokens.append(token)
+                stream.used_at = self._clock()
+            token = draw(distribution(found.logprobs[-1], question.sampling), self._rng)
+            yield token
 
     async def _check_tree(
         self, key: tuple[str, str], stream: _Stream, question: CheckTree

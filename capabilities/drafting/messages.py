@@ -37,7 +37,8 @@ class Check(Body, frozen=True, kw_only=True, omit_defaults=True, tag="check"):
     """How much of ``draft`` stands after the first ``at`` tokens and ``tail``.
 
     ``drawn`` holds, for sampled answers, the distribution that each drafted token was drawn from.
-    After its own token the checking model goes on alone for ``more``, up to one of ``ends``.
+    After its own token the checking model goes on alone for ``more``, up to one of ``ends``, and
+    each of these tokens comes as a :class:`Told` of its own behind the verdict.
     """
 
     stream: str
@@ -72,13 +73,18 @@ class Fed(Body, frozen=True, kw_only=True, omit_defaults=True, tag="fed"):
 
 
 class Verdict(Body, frozen=True, kw_only=True, omit_defaults=True, tag="verdict"):
-    """``count`` drafted tokens stand (of a tree, ``path``), ``next`` follows, then ``more``."""
+    """``count`` drafted tokens stand (of a tree, ``path``), and ``next`` follows them."""
 
     count: int
     next: int
     path: list[int] = []
-    more: list[int] = []
     compute_s: float = 0.0
+
+
+class Told(Body, frozen=True, kw_only=True, omit_defaults=True, tag="told"):
+    """One token more, said without a draft."""
+
+    token: int
 
 
 class Closed(Body, frozen=True, kw_only=True, omit_defaults=True, tag="closed"):
@@ -86,7 +92,7 @@ class Closed(Body, frozen=True, kw_only=True, omit_defaults=True, tag="closed"):
 
 
 Question = Feed | Check | CheckTree | Close
-Answer = Fed | Verdict | Closed
+Answer = Fed | Verdict | Told | Closed
 
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)

@@ -20,14 +20,15 @@ import msgspec
 from capabilities.drafting import messages
 from capabilities.drafting.drafters import Draft, Drafter
 from capabilities.drafting.lengths import Lengths
-from capabilities.drafting.messages import Check, Close, Fed, Feed, Verdict
+from capabilities.drafting.messages import Check, Close, Fed, Feed, Told, Verdict
 from capabilities.segments.choosing import Sampling
 from mesh.core.errors import DeadlineExceeded, GossamerError
 
 CLOSE_S = 2.0
 RETRIES = 3
-# Without a draft the checking model says so many tokens in one answer, as if it streamed.
-STREAM = 8
+# Without a draft the checking model streams so many tokens of its own before a draft is thought of
+# again; twice as many each time in a row, so that a long link is crossed seldom.
+STREAM, STREAM_MOST = 8, 64
 CHECKED, DRAFTED = "check", "draft"
 
 
@@ -36,6 +37,11 @@ class Checker(Protocol):
 
     async def ask(self, question: messages.Question, timeout_s: float) -> messages.Answer:
         """Its answer; raises a GossamerError."""
+
+    def stream(
+        self, question: messages.Question, timeout_s: float
+    ) -> AsyncGenerator[messages.Answer, None]:
+        """Its answers, as they come; raises a GossamerError."""
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +82,20 @@ class Count:
         return self.passes / self.tokens if self.tokens else 0.0
 
 
+@dataclass(slots=True)
+class _Speaking:
+    """One answer under way; the other side holds the first ``have`` of ``tokens``."""
+
+    stream: str
+    tokens: list[int]
+    wish: Wish
+    count: Count
+    drafter: Drafter
+    have: int = 0
+    ready: Draft = field(default_factory=Draft)  # drafted ahead, and usable
+    streak: int = STREAM
+
+
 class Speculator:
     """One pair of drafter and checking model; what it learns of lengths outlives an answer."""
 
@@ -102,48 +122,69 @@ class Speculator:
         count: Count | None = None,
     ) -> AsyncGenerator[Word, None]:
         """Tokens without the one that ends; raises when the checking model cannot be asked."""
-        count = count or Count()
-        drafter, stream = self._drafter(), os.urandom(8).hex()
-        tokens, have = list(prompt), 0
-        ready = Draft()
+        one = _Speaking(os.urandom(8).hex(), list(prompt), wish, count or Count(), self._drafter())
         try:
-            have = await self._feed(stream, tokens[:-1], 0, wish)
-            while count.tokens < wish.max_tokens:
-                began = self._clock()
+            one.have = await self._feed(one.stream, one.tokens[:-1], 0, wish)
+            while one.count.tokens < wish.max_tokens:
                 length = wish.length if wish.length >= 0 else self.lengths.choose()
-                length = min(length, wish.max_tokens - count.tokens - 1)
-                draft = ready.tail(0) if ready.tokens else Draft()
-                if len(draft.tokens) < length:
-                    more = await drafter.draft(
-                        [*tokens, *draft.tokens], length - len(draft.tokens), wish.sampling
-                    )
-                    draft = Draft(draft.tokens + more.tokens, draft.drawn + more.drawn)
-                draft = Draft(draft.tokens[:length], draft.drawn[:length])
-                count.draft_s += self._clock() - began
-                verdict, have, ahead = await self._round(
-                    stream, tokens, have, draft, drafter, wish, count
-                )
-                said = [*draft.tokens[: verdict.count], verdict.next, *verdict.more]
-                count.passes += 1 + len(verdict.more)
-                count.drafted += len(draft.tokens)
-                count.stood += verdict.count
-                count.lengths.append(len(draft.tokens))
-                ready = _usable(ahead, verdict, draft)
-                count.ahead_used += len(ready.tokens)
-                if wish.length < 0:
-                    self.lengths.learn(_arm(self.lengths, length), len(said), self._clock() - began)
-                for index, token in enumerate(said):
-                    count.tokens += 1
-                    if ends(token):
-                        return
-                    tokens.append(token)
-                    yield Word(token, DRAFTED if index < verdict.count else CHECKED)
-                    if count.tokens >= wish.max_tokens:
-                        return
+                length = min(length, wish.max_tokens - one.count.tokens - 1)
+                words = self._drafted(one, length) if length else self._undrafted(one)
+                async with contextlib.aclosing(words):
+                    async for word in words:
+                        one.count.tokens += 1
+                        if ends(word.token):
+                            return
+                        one.tokens.append(word.token)
+                        yield word
         finally:
-            await drafter.close()
+            await one.drafter.close()
             with contextlib.suppress(GossamerError, TimeoutError):
-                await self._checker.ask(Close(stream=stream), CLOSE_S)
+                await self._checker.ask(Close(stream=one.stream), CLOSE_S)
+
+    async def _drafted(self, one: _Speaking, length: int) -> AsyncGenerator[Word, None]:
+        """One round with a draft: what stood of it, and the checking model's own token."""
+        count, wish, began = one.count, one.wish, self._clock()
+        draft, one.streak = one.ready, STREAM
+        if len(draft.tokens) < length:
+            more = await one.drafter.draft(
+                [*one.tokens, *draft.tokens], length - len(draft.tokens), wish.sampling
+            )
+            draft = Draft(draft.tokens + more.tokens, draft.drawn + more.drawn)
+        draft = Draft(draft.tokens[:length], draft.drawn[:length])
+        count.draft_s += self._clock() - began
+        verdict, one.have, ahead = await self._round(
+            one.stream, one.tokens, one.have, draft, one.drafter, wish, count
+        )
+        count.passes += 1
+        count.drafted += len(draft.tokens)
+        count.stood += verdict.count
+        count.lengths.append(len(draft.tokens))
+        one.ready = _usable(ahead, verdict, draft)
+        count.ahead_used += len(one.ready.tokens)
+        if wish.length < 0:
+            seconds = self._clock() - began
+            self.lengths.learn(_arm(self.lengths, length), verdict.count + 1, seconds)
+        for token in draft.tokens[: verdict.count]:
+            yield Word(token, DRAFTED)
+        yield Word(verdict.next, CHECKED)
+
+    async def _undrafted(self, one: _Speaking) -> AsyncGenerator[Word, None]:
+        """The checking model streams some tokens of its own."""
+        count, wish, began = one.count, one.wish, self._clock()
+        most = min(one.streak, wish.max_tokens - count.tokens)
+        one.streak = min(one.streak * 2, STREAM_MOST)
+        said = 0
+        try:
+            async for token in self._told(one.stream, one.tokens, one.have, most, wish):
+                said, count.passes = said + 1, count.passes + 1
+                yield Word(token, CHECKED)
+        finally:
+            count.waited_s += self._clock() - began
+            count.lengths.append(0)
+            if wish.length < 0 and said:
+                self.lengths.learn(0, said, self._clock() - began)
+        # The last token that it said is not fed to it yet.
+        one.have, one.ready = len(one.tokens) - 1, Draft()
 
     async def _round(
         self,
@@ -192,17 +233,50 @@ class Speculator:
                 draft=draft.tokens,
                 drawn=draft.drawn,
                 sampling=wish.sampling,
-                more=0 if draft.tokens else min(STREAM, wish.max_tokens) - 1,
-                ends=list(wish.ends),
             )
             answer = await self._ask(question, wish)
             if isinstance(answer, Verdict):
                 if answer.count > len(draft.tokens):
                     raise DeadlineExceeded("the checking node accepts more than was drafted")
-                return answer, len(tokens) + answer.count + len(answer.more)
+                return answer, len(tokens) + answer.count
             # It has forgotten some of the stream: bring it up to the last token but one.
             have = answer.have if isinstance(answer, Fed) else 0
             have = await self._feed(stream, tokens[:-1], min(have, len(tokens) - 1), wish)
+        raise DeadlineExceeded("the checking node keeps forgetting the answer")
+
+    async def _told(
+        self, stream: str, tokens: list[int], have: int, most: int, wish: Wish
+    ) -> AsyncGenerator[int, None]:
+        """What the checking model says without a draft, token by token as it streams."""
+        tokens = list(tokens)
+        for _ in range(RETRIES):
+            question = Check(
+                stream=stream,
+                at=have,
+                tail=tokens[have:],
+                sampling=wish.sampling,
+                more=most - 1,
+                ends=list(wish.ends),
+            )
+            answers = self._checker.stream(question, wish.check_s)
+            try:
+                while True:
+                    async with asyncio.timeout(wish.check_s):
+                        answer = await anext(answers, None)
+                    if isinstance(answer, Verdict):
+                        yield answer.next
+                    elif isinstance(answer, Told):
+                        yield answer.token
+                    elif isinstance(answer, Fed):
+                        have = min(answer.have, len(tokens) - 1)
+                        break
+                    else:
+                        return
+            except TimeoutError:
+                raise DeadlineExceeded("the checking node does not answer") from None
+            finally:
+                await answers.aclose()
+            have = await self._feed(stream, tokens[:-1], have, wish)
         raise DeadlineExceeded("the checking node keeps forgetting the answer")
 
     async def _feed(self, stream: str, tokens: list[int], have: int, wish: Wish) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -211,7 +212,8 @@ async def ask_door(
         raise PeerLost(f"{address} cannot be dialled: {error}") from error
     finally:
         backlog.close()
-        socket.disable_monitor()
+        with suppress(zmq.ZMQError):  # a node that stops meanwhile has closed it
+            socket.disable_monitor()
         monitor.close()
         pump.close()
     if isinstance(reply, Refused):

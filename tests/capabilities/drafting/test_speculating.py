@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -41,6 +41,14 @@ class Way:
         self.lose: Callable[[messages.Question], bool] = lambda question: False
 
     async def ask(self, question: messages.Question, timeout_s: float) -> messages.Answer:
+        async with contextlib.aclosing(self.stream(question, timeout_s)) as answers:
+            async for answer in answers:
+                return answer
+        raise PeerLost("no answer")
+
+    async def stream(
+        self, question: messages.Question, timeout_s: float
+    ) -> AsyncGenerator[messages.Answer, None]:
         request = Request(
             name=self.checker.names[0].name,
             body=messages.encode(question),
@@ -51,8 +59,7 @@ class Way:
         async for body in self.checker.serve(request):
             if self.lose(question):
                 raise PeerLost("the verdict was lost")
-            return messages.decode_answer(body)
-        raise PeerLost("no answer")
+            yield messages.decode_answer(body)
 
 
 class Pair(msgspec.Struct):
