@@ -100,7 +100,7 @@ class Embedders:
             if isinstance(model, ModelHost) and capability.models:
                 names = [served.model for served in capability.names if served.model]
                 names += [model.name for model in capability.models]
-                found.append(_Host(tuple(dict.fromkeys(names)), capability))
+                found.append(_Host(tuple(dict.fromkeys(names)), model))
         return found
 
 
