@@ -211,6 +211,7 @@ install_packages() {
     PYTHON=$(find_python) || PYTHON=python3   # what is about to be installed
     if [ -z "$missing" ]; then unchanged; return; fi
     changing "install $missing" || return 0
+    mkdir -p "$PREFIX"
     if [ -n "$WHEELHOUSE" ]; then
         for package in $missing; do
             set -- "$WHEELHOUSE"/debs/"$package"_*.deb
@@ -263,7 +264,7 @@ make_environment() {
         set -- "$WHEELHOUSE"/wheels/pip-*.whl
         slow "$PREFIX/environment.log" "$BIN/python" "$1/pip" install --no-index --find-links "$WHEELHOUSE/wheels" pip
     else
-        "$PYTHON" -m venv "$PREFIX/venv"
+        slow "$PREFIX/environment.log" "$PYTHON" -m venv "$PREFIX/venv"
         slow "$PREFIX/environment.log" "$BIN/python" -m pip install --upgrade pip
     fi
 }

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from agents.boards.profiles import Board, Profile, choose, look
-from agents.faces.joining import CONFIG_FILE, join
+from agents.faces.joining import CONFIG_FILE, free_ports, join
 from agents.faces.meshes import (
     DEFAULT_PUBLISH,
     ISSUER_PUBLISH,
-    PORTS,
     agent_toml,
     appoint,
 )
@@ -118,11 +117,12 @@ def first_node(
     body = read_certificate(identity.certificate)
     note_issued(owner, Issued(node=body.node, name=name, not_after=body.not_after))
     appoint(owner, state)
+    host = "0.0.0.0"  # noqa: S104 - links are encrypted and admit members only
     text = agent_toml(
         ".",
-        "0.0.0.0",  # noqa: S104 - links are encrypted and admit members only
+        host,
         advertise,
-        PORTS,
+        free_ports(host),
         (),
         models or profile.models,
         profile.size,

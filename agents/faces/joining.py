@@ -46,7 +46,9 @@ def join(
     body = read_certificate(identity.certificate)
     host = "127.0.0.1" if is_local(token) else "0.0.0.0"  # noqa: S104 - members only, encrypted
     config.write_text(
-        agent_toml(".", host, advertise, _ports(host), identity.doors, models, choose(look()).size),
+        agent_toml(
+            ".", host, advertise, free_ports(host), identity.doors, models, choose(look()).size
+        ),
         encoding="utf-8",
     )
     return {
@@ -72,7 +74,7 @@ def is_local(token: Token) -> bool:
     return all(is_loopback(host) for host in hosts)
 
 
-def _ports(host: str) -> tuple[int, int, int]:
+def free_ports(host: str) -> tuple[int, int, int]:
     """Three ports that are free now; any, where none of the usual are."""
     for offset in range(0, 20 * PORT_STEP, PORT_STEP):
         ports = tuple(port + offset for port in PORTS)
