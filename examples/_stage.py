@@ -53,6 +53,7 @@ class Actor:
     groups: tuple[str, ...] = ("city",)
     host: str = "127.0.0.1"
     place: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stage:
@@ -132,7 +133,7 @@ class Stage:
         config.write_text(f"{actor.config}\n[node]\n" + "\n".join(lines) + "\n", encoding="utf-8")
         self.actors[actor.name] = actor
         command = [sys.executable, "-m", "agents.faces.up", str(config)]
-        self.spawn(actor.name, command, place=actor.place)
+        self.spawn(actor.name, command, environment=actor.environment, place=actor.place)
 
     def spawn(
         self,
