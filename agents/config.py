@@ -262,6 +262,16 @@ class KnowledgeSection(_Section):
     """Look at what other nodes share before an expert is asked; a call of at most a second."""
 
 
+class CapabilitySection(_Section):
+    """Something of one's own that this node offers (docs/configuration.md)."""
+
+    use: str
+    """``package.module:attribute``, a class or a function that makes a capability, or an entry
+    point of the group ``gossamer.capability``."""
+    options: dict[str, Any] = {}
+    """What it is called with."""
+
+
 class HttpSection(_Section):
     """HTTP for programs that speak OpenAI's API; a small process beside the agent."""
 
@@ -327,6 +337,7 @@ class AgentConfig(BaseSettings):
     embedder: str = ""
     """Offer ``computation.gpt/embed``: ``builtin``, an embedding GGUF, or
     ``sentence-transformers:MODEL``; empty: do not."""
+    capability: tuple[CapabilitySection, ...] = ()
     access: tuple[RuleSection, ...] = ()
     parts: PartsSection = PartsSection()
     ask: AskSection = AskSection()

@@ -14,6 +14,7 @@ from agents.boards.shedding import Shedding
 from agents.classifier.catalogue import ARITHMETIC, GENERATE, MESH, WELL_KNOWN, KnownName
 from agents.config import AgentConfig, ModelSection, NameSection
 from agents.port import MeshPort
+from agents.registry import Registry
 from agents.scheduling.admission import Ask
 from agents.telemetry.observer import Observer, WatchedCall, begun, count_served
 from agents.telemetry.spans import SPAN_BYTES, Span
@@ -38,6 +39,10 @@ MAX_LINES = 8
 
 # What the shipped models answer under when the configuration does not say.
 EMBEDDED_NAMES = {"arithmetic": (ARITHMETIC,), "general": (GENERATE, MESH)}
+
+
+# What a user's own code offers; its names still need a certificate that grants them.
+OWN: Registry[Capability] = Registry("capability", {})
 
 
 class CapabilityService:
@@ -159,6 +164,7 @@ def make_capabilities(config: AgentConfig, node_name: str) -> list[Capability]:
         from capabilities.embedding.capability import EmbeddingCapability
 
         capabilities.append(EmbeddingCapability(make_embedder(config.embedder)))
+    capabilities += [OWN.create(section.use, section.options) for section in config.capability]
     return capabilities
 
 

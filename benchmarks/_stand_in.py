@@ -55,7 +55,7 @@ class Fault:
 class StandIn:
     """The server; ``script`` holds the faults of the next requests, ``always`` of the others."""
 
-    def __init__(self, *, with_model: bool = True) -> None:
+    def __init__(self, *, with_model: bool = True, model: str = "general") -> None:
         self.script: deque[Fault] = deque()
         self.always = Fault(no_model=not with_model)
         self.seen: list[dict[str, Any]] = []  # the bodies, as they came
@@ -63,6 +63,7 @@ class StandIn:
         self.closed_early = 0
         self.url = ""
         self._with_model = with_model
+        self._model = model  # of those that ship
         self._host: ModelHost | None = None
 
     def app(self) -> Starlette:
@@ -71,7 +72,7 @@ class StandIn:
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:
             if self._with_model:
-                path = embedded_models()["general"].path
+                path = embedded_models()[self._model].path
                 self._host = ModelHost(path, Settings(slots=4, context_tokens=4096, threads=1))
                 await self._host.start()
             try:

@@ -55,6 +55,7 @@ PURE = (
     "capabilities.data.lines",
     "capabilities.data.robust",
     "capabilities.data.stations",
+    "capabilities.data.telling",
     "capabilities.data.reuse",
     "capabilities.data.sim",
     "capabilities.drafting.accepting",

@@ -72,6 +72,11 @@ class LocalBroker:
         self._config.write_text("\n".join(lines) + "\n")
 
     @property
+    def config_file(self) -> Path:
+        """For who runs the program in a place of its own, such as a network namespace."""
+        return self._config
+
+    @property
     def pid(self) -> int:
         """Of the process that runs, 0 when none does."""
         return self._process.pid if self._process is not None else 0

@@ -1,4 +1,4 @@
-"""The feeds of one node as a capability: ``data.gpt/<domain>/<type>`` to follow."""
+"""The feeds of one node as a capability: ``data.gpt/<domain>/<type>`` to follow, or to ask."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from capabilities.base import ACCEPTED, Admission, Capability, Occupancy, Reques
 from capabilities.data.log import FeedLimits, FeedLog, Reader, Restored, next_epoch
 from capabilities.data.messages import KIND, Subscribe, Update, Value
 from capabilities.data.store import FeedStore, StoreFailed
-from capabilities.messages import decode, encode
-from mesh.core.errors import NameInvalid, NoSuchName, Rejected
+from capabilities.data.telling import told
+from capabilities.messages import Done, Generate, decode, encode
+from mesh.core.errors import CapabilityFailed, NameInvalid, NoSuchName, Rejected, WireError
 from mesh.core.names import check_name
 from mesh.core.records import ServedName
 
@@ -164,9 +165,17 @@ class FeedsCapability(Capability):
         return ACCEPTED
 
     async def serve(self, request: Request) -> AsyncIterator[bytes]:
-        """Everything from where the subscriber stands on, until it leaves."""
-        asked = decode(request.body, Subscribe) if request.body else Subscribe()
+        """Everything from where the subscriber stands on, until it leaves; to a question the
+        latest in words."""
         feed = self.feed(request.name)
+        if (question := _question(request.body)) is not None:
+            text = told(feed.log.latest.values(), question, self._wall())
+            if not text:
+                raise CapabilityFailed(f"nothing was published under {request.name} yet")
+            self.counters["told"] += 1
+            yield encode(Done(text=text, finish="stop"))
+            return
+        asked = decode(request.body, Subscribe) if request.body else Subscribe()
         reader, news = Reader(feed.log, asked), asyncio.Event()
         feed.news.add(news)
         self._active += 1
@@ -174,8 +183,8 @@ class FeedsCapability(Capability):
         try:
             while True:
                 news.clear()
-                while (told := reader.pull()) is not None:
-                    yield encode(told)  # waits here while the subscriber has no credit
+                while (update := reader.pull()) is not None:
+                    yield encode(update)  # waits here while the subscriber has no credit
                 if resumed:
                     resumed = False  # it may have missed nothing: say at once that this is all
                     yield encode(reader.alive())
@@ -273,6 +282,15 @@ class FeedsCapability(Capability):
         written, self._written = self._written, asyncio.Event()
         written.set()
         return True
+
+
+def _question(body: bytes) -> str | None:
+    """What a body asks, None where it wants to follow."""
+    try:
+        messages = decode(body, Generate).messages
+    except WireError:
+        return None
+    return messages[-1].content if messages else ""
 
 
 def served_feed(name: str, domain: str = "", description: str = "") -> ServedName:

@@ -20,8 +20,8 @@ from capabilities.data.capability import (
 from capabilities.data.log import FeedLimits
 from capabilities.data.messages import Alive, Begin, Subscribe, Told, Update, decode_told
 from capabilities.data.store import FILE, FeedStore
-from capabilities.messages import Sample, encode
-from mesh.core.errors import NameInvalid, NoSuchName, Rejected, WireError
+from capabilities.messages import Done, Generate, Message, Sample, decode_event, encode
+from mesh.core.errors import CapabilityFailed, NameInvalid, NoSuchName, Rejected, WireError
 
 NAME = "data.gpt/air/raw"
 PATIENCE_S = 20.0
@@ -256,5 +256,22 @@ def test_a_crowd_of_subscribers_is_refused_at_the_door() -> None:
         assert feeds.admit(request).accepted
         with pytest.raises(WireError):
             await anext(feeds.serve(Request(name=NAME, body=b"\xc1", timeout_s=1.0)))
+
+    asyncio.run(main())
+
+
+def test_a_feed_that_is_asked_a_question_answers_once_with_its_latest() -> None:
+    async def main() -> None:
+        feeds = await opened(None)
+        body = encode(Generate(messages=[Message("user", "What is v?")]))
+        asked = Request(name=NAME, body=body, timeout_s=60.0)
+        with pytest.raises(CapabilityFailed, match="nothing was published"):
+            [message async for message in feeds.serve(asked)]
+        feeds.publish(NAME, "a", sample(3))
+        (answer,) = [message async for message in feeds.serve(asked)]
+        done = decode_event(answer)
+        assert isinstance(done, Done)
+        assert "a: v = 3" in done.text
+        assert feeds.occupancy().inflight == 0
 
     asyncio.run(main())
