@@ -34,6 +34,8 @@ from agents.faces.lines import Request as LocalRequest
 from benchmarks import _corpus
 from benchmarks._report import Options, progress, run
 from capabilities import messages
+from capabilities.drafting import messages as drafts
+from capabilities.segments import messages as segments
 from capabilities.slm import protocol
 from mesh.core import (
     audit_chain,
@@ -295,6 +297,10 @@ TARGETS: dict[str, Target] = {
     "events": Target(messages.decode_event, packed(*get_args(messages.Event))),
     "secure_sum.question": Target(_question, packed(*get_args(sum_messages.Question))),
     "secure_sum.answer": Target(sum_messages.decode_answer, packed(*get_args(sum_messages.Answer))),
+    "segments.question": Target(segments.decode_question, packed(*get_args(segments.Question))),
+    "segments.answer": Target(segments.decode_answer, packed(*get_args(segments.Answer))),
+    "drafts.question": Target(drafts.decode_question, packed(*get_args(drafts.Question))),
+    "drafts.answer": Target(drafts.decode_answer, packed(*get_args(drafts.Answer))),
     "worker.command": Target(protocol.decode_command, packed(*get_args(protocol.AnyCommand))),
     "worker.reply": Target(protocol.decode_reply, packed(*get_args(protocol.AnyReply))),
     "audit": Target(_audit_line, lambda rng: msgspec.json.encode(example(audit_chain.Entry, rng))),
