@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import email
 import hashlib
 import importlib.util
 import platform
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from agents.boards.doctor import DISTRIBUTION, LLAMA, required
+from agents.boards.doctor import DISTRIBUTION, LLAMA
 from mesh.core.errors import ConfigError, GossamerError
 
 HERE = Path(__file__).resolve().parent
@@ -79,13 +81,15 @@ def make(
         old.unlink()
     say("Gossamer itself")
     _pip("wheel", "--no-deps", f"--wheel-dir={wheels}", source or own_source())
+    needs = needs_of(next(wheels.glob("gossamer_mesh-*.whl")))
+    ours = [line for line in needs if line.startswith(LLAMA)]
     if llama is not None:
         shutil.copy(llama, wheels)
     elif native and not without_llama and not list(wheels.glob("llama_cpp_python-*.whl")):
         say("llama.cpp, compiled for this processor: minutes")
-        _pip("wheel", "--no-deps", f"--wheel-dir={wheels}", _wanted(LLAMA))
+        _pip("wheel", "--no-deps", f"--wheel-dir={wheels}", *ours)
     say("its libraries")
-    needed = [_wanted(name) for name in required() if name != LLAMA]
+    needed = [line for line in needs if line not in ours]
     if not without_llama:
         # What llama-cpp-python itself needs, without it.
         needed += ["typing-extensions>=4.5", "numpy>=1.20", "diskcache>=5.6", "jinja2>=2.11"]
@@ -117,10 +121,13 @@ def _python() -> str:
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def _wanted(name: str) -> str:
-    """The requirement as the distribution states it."""
-    lines = metadata.requires(DISTRIBUTION) or []
-    return next(line for line in lines if line.startswith(name) and "extra ==" not in line)
+def needs_of(wheel: Path) -> list[str]:
+    """The requirements that a wheel names, without its extras: what is installed here may be
+    older than what is packed."""
+    with zipfile.ZipFile(wheel) as packed:
+        name = next(n for n in packed.namelist() if n.endswith(".dist-info/METADATA"))
+        told = email.message_from_bytes(packed.read(name)).get_all("Requires-Dist") or []
+    return [line for line in told if "extra ==" not in line]
 
 
 def _pip(verb: str, *words: str) -> None:
