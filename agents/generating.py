@@ -258,4 +258,5 @@ def as_answer(found: Generated, trace: str) -> dict[str, Any]:
         "usage": msgspec.to_builtins(done.usage),
         "evidence": msgspec.to_builtins(done.evidence),
         "tool_calls": msgspec.to_builtins(done.tool_calls),
+        **({"halves": msgspec.to_builtins(done.halves)} if done.halves is not None else {}),
     }

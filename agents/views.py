@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from capabilities.messages import Halves
+
 
 class PeerView(msgspec.Struct, frozen=True, kw_only=True):
     """One node as this node sees it. ``state`` is alive, suspect, dead or departed."""
@@ -99,6 +101,7 @@ class StepView(msgspec.Struct, frozen=True, kw_only=True):
     finish: str = ""  # stop or length
     prompt_tokens: int = 0
     note: str = ""  # what became of it on its way: asked again elsewhere, hedged, replanned
+    halves: Halves | None = None  # of an answer that one model, or two, made on two machines
 
 
 class StatementView(msgspec.Struct, frozen=True, kw_only=True):

@@ -123,7 +123,8 @@ class Halves(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``link_s``: waiting that was neither side's computing. Bytes are payload. ``said_by`` counts
     tokens per exit, of the far side, and of the last exit where the far side was away
-    (``degraded`` of them, though it was not sure). ``mode``: together or alone, at the end.
+    (``degraded`` of them, though it was not sure). ``mode``: together or alone, at the end;
+    ``alone_from``: the token, counted from 1, from which on it was alone (0: it was not).
     """
 
     edge_s: float = 0.0
@@ -136,6 +137,7 @@ class Halves(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     said_by: dict[str, int] = {}
     mode: str = "together"
     why: str = ""
+    alone_from: int = 0
 
 
 class Delta(
@@ -195,6 +197,15 @@ def decode(data: bytes, kind: type[T]) -> T:
         return msgspec.msgpack.decode(data, type=kind)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise WireError(f"not a {kind.__name__} body: {error}") from error
+
+
+def question_in(body: bytes) -> str | None:
+    """What a body asks, None where it is no request for words (of who follows, say)."""
+    try:
+        messages = decode(body, Generate).messages
+    except WireError:
+        return None
+    return messages[-1].content if messages else ""
 
 
 def decode_event(data: bytes) -> Event:

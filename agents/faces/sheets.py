@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, NamedTuple
 
+from agents.halves import halves_line
 from agents.views import AnswerView, CloudView, EndpointView, NameView, PeerView, StepView
 from mesh.core.errors import GossamerError
 
@@ -195,7 +196,8 @@ def route_line(step: StepView) -> str:
         end = f"{step.status}{f': {step.error}' if step.error else ''}"
     retried = f" (after {', '.join(step.attempts[:-1])})" if len(step.attempts) > 1 else ""
     paid = f"; {paid_line(step.cloud)}" if step.cloud is not None else ""
-    return printable(f"{step.name} on {step.node or 'no node'}{retried}, {end}{paid}")
+    two = f"; {halves_line(step.halves)}" if step.halves is not None else ""
+    return printable(f"{step.name} on {step.node or 'no node'}{retried}, {end}{paid}{two}")
 
 
 def paid_line(cloud: CloudView) -> str:

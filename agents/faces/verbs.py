@@ -383,6 +383,7 @@ def event_json(event: AskEvent) -> Any:
                 "step": event.step,
                 "text": event.text,
                 "thinking": event.thinking,
+                **({"by": event.by} if event.by else {}),
             }
         case Retry():
             return {

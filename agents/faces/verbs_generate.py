@@ -20,6 +20,7 @@ from agents.faces.arguments import (
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary
 from agents.generating import Generated, Generator, as_answer
+from agents.halves import MAX_NAME_CHARS
 from agents.orchestrator.options import AskOptions
 from agents.port import Offer, Task
 from agents.telemetry.logs import current_trace
@@ -146,6 +147,8 @@ def _event(item: Offer | Delta, name: str, trace: bytes) -> dict[str, Any]:
     event: dict[str, Any] = {"type": "delta", "text": item.text, "thinking": item.thinking}
     if item.tokens != 1:
         event["tokens"] = item.tokens
+    if item.by:
+        event["by"] = item.by[:MAX_NAME_CHARS]
     if item.logprobs:
         event["logprobs"] = msgspec.to_builtins(item.logprobs)
     return event

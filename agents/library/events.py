@@ -6,7 +6,7 @@ import msgspec
 
 from agents.views import AnswerView, EndpointView, StepView
 from capabilities.data.messages import Embedding, Summary, View
-from capabilities.messages import Evidence, Sample, TokenLogprob, ToolCall, Usage
+from capabilities.messages import Evidence, Halves, Sample, TokenLogprob, ToolCall, Usage
 
 
 class Plan(msgspec.Struct, frozen=True, tag="plan"):
@@ -22,13 +22,15 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta"):
-    """A piece of text. ``step`` is 0 in a generation; ``thinking`` is the model's scratchpad."""
+    """A piece of text. ``step`` is 0 in a generation; ``thinking`` is the model's scratchpad.
+    ``by`` says who made it where an answer is made on two machines: an exit, far, draft."""
 
     text: str
     step: int = 0
     thinking: bool = False
     tokens: int = 1
     logprobs: list[TokenLogprob] = []
+    by: str = ""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, tag="retry"):
@@ -68,6 +70,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     evidence: Evidence = Evidence()
     tool_calls: list[ToolCall] = []
+    halves: Halves | None = None
 
 
 class Embeddings(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from agents.halves import MAX_NAME_CHARS
 from agents.orchestrator import allocate as allocation
 from agents.orchestrator.dispatch import Dispatcher, closing
 from agents.orchestrator.events import Retry, StepDelta
@@ -195,7 +196,14 @@ class Calls:
 async def _show(event: Event, shown: tuple[StepState, Run] | None) -> None:
     if shown is not None and isinstance(event, Delta) and event.text:
         state, run = shown
-        await run.emit(StepDelta(step=state.step.id, text=event.text, thinking=event.thinking))
+        await run.emit(
+            StepDelta(
+                step=state.step.id,
+                text=event.text,
+                thinking=event.thinking,
+                by=event.by[:MAX_NAME_CHARS],
+            )
+        )
 
 
 async def _first_good(tasks: list[asyncio.Task[Called]]) -> asyncio.Task[Called]:

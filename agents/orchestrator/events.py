@@ -34,11 +34,13 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
 
 
 class StepDelta(msgspec.Struct, frozen=True, kw_only=True, tag="step_delta", omit_defaults=True):
-    """A piece of a step's answer; ``thinking`` is the model's scratchpad."""
+    """A piece of a step's answer; ``thinking`` is the model's scratchpad. ``by`` says who made it
+    where an answer is made on two machines."""
 
     step: int
     text: str
     thinking: bool = False
+    by: str = ""
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, tag="retry"):

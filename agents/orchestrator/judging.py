@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
+
 from agents.classifier.gap import ACCEPT
+from agents.halves import halves_line
 from agents.orchestrator import climbing
 from agents.orchestrator.progress import Kept, Outcome, Run, StepState
 from agents.orchestrator.verify import Answer, Assembly, better, verify
@@ -87,6 +90,10 @@ class Judge:
         )
         if answer.done.paid is not None:
             self._note_paid(run, state, offer, answer.done.paid)
+        if answer.done.halves is not None:
+            halves = answer.done.halves
+            facts = dict(msgspec.to_builtins(halves), node=offer.node_name)
+            run.note(self._port, state.step.id, "two machines", halves_line(halves), inputs=facts)
         kept = Kept(answer, verdict, offer, offer.served.name)
         if state.kept is None or better(state.kept.verdict, verdict):
             state.kept = kept

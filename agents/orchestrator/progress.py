@@ -163,6 +163,7 @@ class StepState:
             finish=kept.answer.done.finish if kept else "",
             prompt_tokens=kept.answer.done.usage.prompt_tokens if kept else 0,
             note=self.note,
+            halves=kept.answer.done.halves if kept else None,
         )
 
 

@@ -82,5 +82,5 @@ def _joins(last: Any, event: Any) -> bool:
     return (
         both
         and last.get("type") == event.get("type") == "delta"
-        and all(last.get(key) == event.get(key) for key in ("step", "thinking"))
+        and all(last.get(key) == event.get(key) for key in ("step", "thinking", "by"))
     )

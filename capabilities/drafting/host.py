@@ -118,6 +118,7 @@ class DraftHost(PairHost):
             said_by=dict(said_by),
             mode="alone" if why else "together",
             why=why,
+            alone_from=1 + sum(said_by.values()) - said_by["alone"] if why else 0,
         )
 
 

@@ -31,6 +31,7 @@ class Account(msgspec.Struct, kw_only=True):
     degraded: int = 0  # tokens that it should have said and did not
     mode: str = "together"
     why: str = ""
+    alone_from: int = 0  # the token, from 1, since which the edge was alone; 0: it is not
     said_by: Counter[str] = msgspec.field(default_factory=Counter)
 
     @property
@@ -58,6 +59,7 @@ class Account(msgspec.Struct, kw_only=True):
             "degraded": self.degraded,
             "mode": self.mode,
             "why": self.why,
+            "alone_from": self.alone_from,
             "said_by": dict(self.said_by),
         }
 

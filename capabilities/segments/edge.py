@@ -145,6 +145,10 @@ class _Answer:
             edge.switch.settle(edge.clock())
             account.mode, account.why = edge.switch.mode, edge.switch.why
             account.tokens += 1
+            if edge.switch.mode != ALONE:
+                account.alone_from = 0
+            elif not account.alone_from:
+                account.alone_from = account.tokens
             account.said_by[said.by] += 1
             account.total_s = edge.clock() - self.began
             if ends(said.token):

@@ -154,4 +154,5 @@ def halves_of(account: Account) -> Halves:
         said_by=dict(account.said_by),
         mode=account.mode,
         why=account.why,
+        alone_from=account.alone_from,
     )

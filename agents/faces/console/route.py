@@ -17,8 +17,11 @@ from agents.faces.console.marks import (
     wrapped,
 )
 from agents.faces.console.world import is_escalation
+from agents.faces.sheets import printable
+from agents.halves import halves_line
 from agents.library.events import AskedEvent, Delta, Plan, Retry, Step
 from agents.views import AnswerView, StepView
+from capabilities.messages import Halves
 
 OVER = {"ok", "failed", "skipped"}
 
@@ -30,6 +33,7 @@ class Part(msgspec.Struct, kw_only=True):
     text: str = ""
     thinking: int = 0  # tokens of the scratchpad
     tokens: int = 0  # visible ones
+    said: list[tuple[str, str]] = []  # who made which piece, where two machines make the text
     lost: list[str] = []  # nodes that did not do
 
 
@@ -61,12 +65,15 @@ class Turn:
                     part.thinking += event.tokens
                 else:
                     part.text += event.text
+                    if event.by or part.said:
+                        part.said.append((event.by, event.text))
                     part.tokens += event.tokens
             case Retry():
                 part = self._part(event.step)
                 reason = f": {event.reason}" if event.reason else ""
                 part.lost.append(f"{part.view.node or 'a node'}{reason}")
                 part.text, part.tokens, part.thinking = "", 0, 0
+                part.said.clear()
             case AnswerView():
                 self.answer = event
                 for step in event.steps:
@@ -124,6 +131,9 @@ def _text_lines(turn: Turn, width: int) -> list[Line]:
             for said in answer.statements
             for i, part in enumerate(wrapped(said.text, width - 4))
         ]
+    by_token = not many and coloured(turn, answer.text if answer is not None else "", width - 2)
+    if by_token:
+        return [(Span("  "), *row) for row in by_token]
     if answer is not None and not (many and _is_joined(turn, answer)):
         tone = tones.get(answer.nodes[0], "") if len(answer.nodes) == 1 else ""
         return [line("  ", Span(part, tone)) for part in wrapped(answer.text, width - 2)]
@@ -136,6 +146,35 @@ def _text_lines(turn: Turn, width: int) -> list[Line]:
             tone = tones.get(part.view.node, "")
             found.append(line(Span(mark if not i else " " * len(mark), "name"), Span(text, tone)))
     return found
+
+
+def coloured(turn: Turn, whole: str, width: int) -> list[Line]:
+    """The text of one step that two machines made, each token in the colour of who made it, with
+    a line that says whose is which; nothing where it is not known, or the answer is another."""
+    part = next(iter(turn.parts.values()), None)
+    if part is None or not part.said:
+        return []
+    said = [(by, printable(text, lines=True)) for by, text in part.said]
+    if whole and "".join(text for _, text in said).split() != whole.split():
+        return []
+    tones = {
+        by: NODE_TONES[i % len(NODE_TONES)]
+        for i, by in enumerate(dict.fromkeys(by for by, _ in said if by))
+    }
+    owners = [by for by, text in said for char in text if not char.isspace()]
+    rows, place = [], 0
+    for text in wrapped("".join(text for _, text in said).strip(), width):
+        spans: list[Span] = []
+        for char in text:
+            tone = tones.get(owners[min(place, len(owners) - 1)], "")
+            place += not char.isspace()
+            if spans and spans[-1].tone == tone:
+                spans[-1] = Span(spans[-1].text + char, tone)
+            else:
+                spans.append(Span(char, tone))
+        rows.append(tuple(spans))
+    marks = [Span(f"{by} ", tone) for by, tone in tones.items()]
+    return [*rows, line(Span("tokens by ", "dim"), *marks)]
 
 
 def tones_of(turn: Turn) -> dict[str, str]:
@@ -181,6 +220,8 @@ def route_lines(turn: Turn, width: int) -> list[Line]:
             found += _inset(step.error, width, "bad")
         if step.note:
             found += _inset(step.note, width, "dim")
+        if step.halves is not None:
+            found += _inset(f"two machines: {halves_line(step.halves)}", width, "dim")
         if step.cloud is not None:
             paid = step.cloud
             about = "at most " if paid.estimated else ""
@@ -266,6 +307,7 @@ def _of_generation(answer: dict[str, Any]) -> AnswerView:
         status="ok",
         elapsed_s=took,
         tokens=tokens,
+        halves=msgspec.convert(answer.get("halves"), Halves | None),
     )
     return AnswerView(text=text, degraded=False, elapsed_s=took, steps=[step], nodes=[node])
 

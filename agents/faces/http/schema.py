@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from capabilities.messages import Halves
+
 MAX_MODEL_CHARS = 320
 MAX_MESSAGES = 512
 MAX_STOPS = 16
@@ -204,6 +206,7 @@ class RouteStep(msgspec.Struct, kw_only=True):
     attempts: list[str] = []
     remote: bool = False
     error: str = ""
+    halves: Halves | None = None  # of an answer that was made on two machines
 
 
 class Provenance(msgspec.Struct, kw_only=True):

@@ -152,6 +152,7 @@ def _end(job: Job, done: Generation, seen: str, thinking: str, logprobs: list[To
                     elapsed_s=done.elapsed_s,
                     attempts=done.attempts,
                     remote=done.remote,
+                    halves=done.halves,
                 )
             ],
             cost=done.cost,
@@ -242,6 +243,7 @@ def _route(step: StepView) -> RouteStep:
         attempts=step.attempts,
         remote=step.remote,
         error=step.error,
+        halves=step.halves,
     )
 
 

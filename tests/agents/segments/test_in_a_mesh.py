@@ -142,6 +142,7 @@ def test_the_answer_goes_on_when_the_far_node_dies_and_says_so(
         assert alone.usage.completion_tokens == 64
         assert alone.halves is not None
         assert alone.halves.mode == "alone"
+        assert 1 <= alone.halves.alone_from <= 64
         assert alone.halves.said_by.get("far", 0) == 0
 
     run(tmp_path, body)

@@ -33,7 +33,7 @@ class Turn {
   part(id) {
     if (!this.steps.has(id)) {
       const view = { id, name: "", node: "", status: "running", attempts: [] };
-      this.steps.set(id, { view, text: "", thought: 0, tokens: 0, lost: [] });
+      this.steps.set(id, { view, text: "", said: [], thought: 0, tokens: 0, lost: [] });
     }
     return this.steps.get(id);
   }
@@ -52,12 +52,13 @@ class Turn {
       if (event.thinking) part.thought += event.tokens;
       else {
         part.text += event.text;
+        if (event.by || part.said.length) part.said.push([event.by || "", event.text]);
         part.tokens += event.tokens;
       }
     } else if (event.type === "retry") {
       const part = this.part(event.step);
       part.lost.push(`${part.view.node || "a node"}${event.reason ? `: ${event.reason}` : ""}`);
-      Object.assign(part, { text: "", tokens: 0, thought: 0 });
+      Object.assign(part, { text: "", said: [], tokens: 0, thought: 0 });
     } else if (event.type === "answer") {
       this.answer = event.answer;
       event.answer.steps.forEach((step) => this.know(step));
@@ -83,7 +84,7 @@ class Turn {
     const pieces = this.pieces().map(([text, node]) => {
       const piece = made("span", `piece ${node ? this.tone(node) : ""}`);
       if (node) piece.append(made("span", "who", node));
-      piece.append(text);
+      piece.append(...this.byToken(text));
       return piece;
     });
     this.text.replaceChildren(...pieces);
@@ -93,6 +94,23 @@ class Turn {
     const parts = [...this.steps.values()].sort((a, b) => a.view.id - b.view.id);
     this.route.replaceChildren(...parts.map((part) => this.step(part)));
     this.end();
+  }
+
+  // Where one answer was made on two machines: each token in the colour of who made it.
+  byToken(text) {
+    const part = this.steps.size === 1 ? [...this.steps.values()][0] : null;
+    const whole = part?.said.map(([, piece]) => piece).join("");
+    if (!part?.said.length || whole.trim() !== text.trim()) return [text];
+    const makers = [...new Set(part.said.map(([by]) => by).filter(Boolean))];
+    const tone = (by) => (by ? `token n${makers.indexOf(by) % TONES}` : "token");
+    const pieces = part.said.map(([by, piece]) => {
+      const token = made("span", tone(by), piece);
+      if (by) token.title = by;
+      return token;
+    });
+    const legend = made("span", "hint", "\ntokens by ");
+    legend.append(...makers.map((by) => made("span", tone(by), `${by} `)));
+    return [...pieces, legend];
   }
 
   step(part) {
@@ -117,6 +135,7 @@ class Turn {
     if (tried.length) more.push(`not by ${tried.join("; ")}`);
     for (const rung of this.rungs(view.id)) more.push(rung);
     if (view.note) more.push(view.note);
+    if (view.halves) more.push(`two machines: ${this.halves(view)}`);
     if (view.cloud) {
       const paid = view.cloud;
       more.push(`${paid.provider} ${paid.model}: ${paid.cost.toFixed(6)} ${paid.currency}, ${paid.why}`);
@@ -124,6 +143,14 @@ class Turn {
     for (const text of more) item.append(made("span", "more", text));
     if (view.error) item.append(made("span", "more wrong", view.error));
     return item;
+  }
+
+  halves(view) {
+    const noted = (this.answer?.decisions || []).filter(
+      (one) => one.step === view.id && one.rule === "two machines",
+    );
+    const counts = Object.entries(view.halves.said_by || {}).map(([by, n]) => `${by}: ${n}`);
+    return noted.length ? noted.at(-1).action : `said by ${counts.join(", ")}`;
   }
 
   rungs(step) {
