@@ -25,7 +25,9 @@ MAX_TEXT_CHARS = 200
 MAX_REMEMBERED = 256
 
 # What cannot answer a question in words, whatever it is about.
-WORDLESS_KINDS = frozenset({"subscribe", "embed", "draft", "verify", "segment", "extract", "cache"})
+WORDLESS_KINDS = frozenset({"embed", "draft", "verify", "segment", "extract", "cache"})
+# What no question is led to by its meaning: a feed tells its latest to who asks it by name.
+UNROUTED_KINDS = WORDLESS_KINDS | {"subscribe"}
 
 
 class KnownName(msgspec.Struct, frozen=True):
@@ -103,7 +105,7 @@ def known_names(
     for known in (remembered or {}).values():
         merged[known.name] = _merge(merged.get(known.name), known)
     for offer in offers:
-        if offer.served.kind not in WORDLESS_KINDS:
+        if offer.served.kind not in UNROUTED_KINDS:
             merged[offer.served.name] = _merge(
                 merged.get(offer.served.name), from_served(offer.served)
             )
@@ -123,7 +125,7 @@ def from_served(served: ServedName) -> KnownName:
 def remember(memory: dict[str, KnownName], offers: Iterable[Offer]) -> None:
     """Keep the names of ``offers`` in ``memory``, the longest unseen leave when it is full."""
     for offer in offers:
-        if offer.served.kind in WORDLESS_KINDS:
+        if offer.served.kind in UNROUTED_KINDS:
             continue
         memory.pop(offer.served.name, None)
         memory[offer.served.name] = from_served(offer.served)

@@ -127,12 +127,14 @@ class Executor:
         """The failed step once more, under the next name that fits; None where there is none.
 
         Not where nobody offers its name: then no other expert should pretend, unless it was a
-        model's plan that chose the name.
+        model's plan that chose the name. Never for data: nobody knows what another measured.
         """
         now = self._port.now()
         deadline = allocation.step_deadline(now, run.task.deadline, path)
         planned = failed.route.rule == NAMED_IN_PLAN
         if run.options.name or not (failed.attempts or planned) or deadline - now < LEAST_REPLAN_S:
+            return None
+        if planned and failed.name.startswith("data.gpt/"):
             return None
         route = await self.reroute(failed.step, failed.name, run)
         if route is None:

@@ -14,8 +14,8 @@ from capabilities.data.log import FeedLimits, FeedLog, Reader, Restored, next_ep
 from capabilities.data.messages import KIND, Subscribe, Update, Value
 from capabilities.data.store import FeedStore, StoreFailed
 from capabilities.data.telling import told
-from capabilities.messages import Done, Generate, decode, encode
-from mesh.core.errors import CapabilityFailed, NameInvalid, NoSuchName, Rejected, WireError
+from capabilities.messages import Done, decode, encode, question_in
+from mesh.core.errors import CapabilityFailed, NameInvalid, NoSuchName, Rejected
 from mesh.core.names import check_name
 from mesh.core.records import ServedName
 
@@ -168,7 +168,7 @@ class FeedsCapability(Capability):
         """Everything from where the subscriber stands on, until it leaves; to a question the
         latest in words."""
         feed = self.feed(request.name)
-        if (question := _question(request.body)) is not None:
+        if (question := question_in(request.body)) is not None:
             text = told(feed.log.latest.values(), question, self._wall())
             if not text:
                 raise CapabilityFailed(f"nothing was published under {request.name} yet")
@@ -282,15 +282,6 @@ class FeedsCapability(Capability):
         written, self._written = self._written, asyncio.Event()
         written.set()
         return True
-
-
-def _question(body: bytes) -> str | None:
-    """What a body asks, None where it wants to follow."""
-    try:
-        messages = decode(body, Generate).messages
-    except WireError:
-        return None
-    return messages[-1].content if messages else ""
 
 
 def served_feed(name: str, domain: str = "", description: str = "") -> ServedName:

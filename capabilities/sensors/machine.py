@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from capabilities.base import ACCEPTED, Admission, Capability, Occupancy, Request
-from capabilities.messages import Done, Sample, encode
+from capabilities.messages import Done, Sample, encode, question_in
 from mesh.core.errors import NoSuchName
 from mesh.core.records import ServedName
 
@@ -136,7 +136,9 @@ class MachineCapability(Capability):
     async def serve(self, request: Request) -> AsyncIterator[bytes]:
         self._active += 1
         try:
-            if request.name == SUMMARY:
+            if request.name == SUMMARY or (
+                request.name == RAW and question_in(request.body) is not None
+            ):
                 values = await asyncio.to_thread(read_machine)
                 yield encode(Done(text=sentence(self._node, values), finish="stop"))
             elif request.name == RAW:

@@ -48,7 +48,7 @@ PICTURE = frozenset({"text", "image"})
         (offer(), Need(reach=Reach.NODE), "may not leave"),
         (offer(), Need(tried=frozenset({b"a"})), "tried already"),
         (offer(), Need(node="b"), "another node was asked for"),
-        (offer(kind="subscribe"), Need(), "does not answer in words"),
+        (offer(kind="embed"), Need(), "does not answer in words"),
         (offer(accuracy=0.5), Need(accuracy_floor=0.8), "measured accuracy 0.50"),
         (offer(), Need(modalities=PICTURE), "does not take image"),
         (offer(model=SMALL), Need(modalities=PICTURE), "does not take image"),

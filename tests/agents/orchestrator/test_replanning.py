@@ -12,11 +12,13 @@ from agents.classifier.relevance import Relevance, Scored
 from agents.configure import build
 from agents.orchestrator.options import AskOptions
 from agents.orchestrator.orchestrator import Orchestrator
+from agents.orchestrator.plan import Plan, Step
 from agents.views import AnswerView
 from mesh.core.errors import ModelError
 from tests.agents.fakes import ARITHMETIC, GENERAL, FakeMesh, FakeNode, breaks, says
 
 OTHER = "knowledge.gpt/numbers"
+DATA = "data.gpt/air/trend"
 BROKEN = breaks(ModelError("it crashed"))
 
 
@@ -74,5 +76,19 @@ def test_where_nobody_offers_the_name_no_other_expert_pretends() -> None:
 def test_who_asks_for_a_name_gets_that_name_or_nothing() -> None:
     other = FakeNode("other", {OTHER: says("1296")})
     found, _ = asked(FakeMesh(FakeNode("a", {ARITHMETIC: BROKEN}), other), name=ARITHMETIC)
+    assert found.steps[0].status == "failed"
+    assert other.calls == []
+
+
+def test_no_expert_stands_in_for_a_measurement_that_failed() -> None:
+    class Measured:
+        def plan(self, question: str) -> Plan:
+            return Plan(steps=(Step(id=1, question=question, name=DATA),), method="test")
+
+    other = FakeNode("other", {OTHER: says("It is 14, I guess.")})
+    mesh = FakeMesh(FakeNode("a", {DATA: BROKEN}), other)
+    parts = msgspec.structs.replace(build(), classifier=Torn(), planner=Measured())
+    orchestrator = Orchestrator(mesh, parts, rng=random.Random(1))
+    found = asyncio.run(orchestrator.answer("What is the PM2.5?", AskOptions()))
     assert found.steps[0].status == "failed"
     assert other.calls == []
