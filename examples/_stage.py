@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -191,14 +191,20 @@ class Stage:
         for broker in self.brokers:
             broker.kill()
 
-    async def fetch(self, name: str, verb: str, **args: Any) -> Any:
-        """One request at an agent's local door."""
+    @asynccontextmanager
+    async def client(self, name: str) -> AsyncIterator[ControlClient]:
+        """A connection to an agent's local door."""
         async with await ControlClient.connect(self.state(name)) as client:
-            return await client.fetch(verb, args)
+            yield client
 
-    async def ask(self, name: str, question: str, **args: Any) -> dict[str, Any]:
+    async def fetch(self, agent: str, verb: str, /, **args: Any) -> Any:
+        """One request at an agent's local door."""
+        async with self.client(agent) as client:
+            return await client.fetch(verb, args, silence_s=PATIENCE_S)
+
+    async def ask(self, agent: str, question: str, /, **args: Any) -> dict[str, Any]:
         """The answer to a question asked at an agent, with its steps."""
-        return dict(await self.fetch(name, "ask", question=question, **args))
+        return dict(await self.fetch(agent, "ask", question=question, **args))
 
     async def peers(self, name: str) -> dict[str, dict[str, Any]]:
         """The nodes as an agent sees them, by name; empty while it starts."""
