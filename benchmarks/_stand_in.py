@@ -167,6 +167,7 @@ class StandIn:
                     "prompt_tokens": event.usage.prompt_tokens,
                     "completion_tokens": event.usage.completion_tokens,
                 }
+                self.billed.append((used["prompt_tokens"], used["completion_tokens"]))
                 yield "", (used, event.finish)
 
 

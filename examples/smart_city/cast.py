@@ -13,9 +13,12 @@ JUNCTION = "junction"
 CAMERA = "camera-square"
 STATIONS = ("dongsi", "guanyuan", "nongzhanguan", "tiantan")
 COUNTERS = ("7578", "t4013")
-ACROSS = ("air-tiantan", "counter-t4013")  # beyond the river: what a split cuts off
+ACROSS = ("air-tiantan", "counter-t4013", "weather")  # beyond the river: what a split cuts off
 STALE_S = 4.0  # an hour passes in half a second here; a town would say some hours
 PERIOD_S = 0.5
+
+
+_JUNCTION_NAMES = ("data.gpt/air/trend", "data.gpt/traffic/trend", "computation.gpt/cloud")
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,9 @@ class Town:
     the other side of the river."""
 
     broker: tuple[str, int]
-    cloud: str
-    key_file: Path
-    added: Path
+    cloud: str = ""
+    key_file: Path = Path("cloud.key")
+    added: Path | None = None
     hosts: tuple[str, str] = ("127.0.0.1", "127.0.0.1")
     places: tuple[str, str] = ("", "")
     budget: float = 0.001
@@ -75,14 +78,15 @@ def _junction(town: Town) -> Actor:
         f'[[access]]\nallow = true\nnames = "data.gpt/{domain}/trend"\n'
         for domain in ("air", "traffic")
     )
+    if not town.cloud:
+        return _actor(town, JUNCTION, config, *_JUNCTION_NAMES)
     config += (
         f"[cloud]\nredirects = 1\n[cloud.budget]\nper_hour = {town.budget}\n"
         '[[cloud.provider]]\nname = "stand-in"\nmodel = "stand-in"\n'
         f"base_url = {json.dumps(town.cloud)}\nkey_file = {json.dumps(str(town.key_file))}\n"
         "prompt_price = 1.0\ncompletion_price = 1.0\nmax_tokens = 96\n"
     )
-    names = ("data.gpt/air/trend", "data.gpt/traffic/trend", "computation.gpt/cloud")
-    return _actor(town, JUNCTION, config, *names)
+    return _actor(town, JUNCTION, config, *_JUNCTION_NAMES)
 
 
 def _station(town: Town, name: str) -> Actor:
@@ -128,9 +132,10 @@ def _camera(town: Town) -> Actor:
 def _records(town: Town, kind: str) -> Actor:
     """The event calendar, and the search over incidents."""
     options = [f'domain = "city_{kind}"', f'file = "{kind}.jsonl"']
-    if kind == "incidents":
+    if kind == "incidents" and town.added is not None:
         options.append(f"added = {json.dumps(str(town.added))}")
-        options += [f"web = {json.dumps(town.web)}"] if town.web else []
+    if kind == "incidents" and town.web:
+        options.append(f"web = {json.dumps(town.web)}")
     config = (
         '[[capability]]\nuse = "examples.smart_city.records:Records"\n'
         f"options = {{ {', '.join(options)} }}\n"

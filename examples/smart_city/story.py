@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from contextlib import suppress
 from typing import Any
@@ -17,10 +18,12 @@ AIR = "knowledge.gpt/air_quality"
 TREND = "data.gpt/air/trend"
 DEAD, LIAR = "dongsi", "guanyuan"
 LIE = 8.0  # what its readings are multiplied with
-CROWD = 16  # questions at once; four stations have one slot each
+CROWD = 20  # questions at once; four stations have one slot each
 LONG_CROWD = 40
 ANSWER_S = 60.0  # of a question, on a machine that is busy with something else
 MICRO = 1e6
+_DOUBT = re.compile(r"(?:Silent|Not counted)[^.]*\.|contradict each other")
+_AGE = re.compile(r" \(\d+ \w+ ago\)")
 
 
 class Story:
@@ -33,6 +36,7 @@ class Story:
         self.short = short
         self.acts: dict[str, dict[str, Any]] = {}
         self.pm25: list[tuple[float, dict[str, float]]] = []
+        self._said: set[str] = set()  # lines of the answer before
         self._begun = time.monotonic()
 
     async def run(self) -> None:
@@ -111,7 +115,7 @@ class Story:
             f"A crowd: {count} visitors ask about the air at once, one slot a station"
         )
         self.setting.scene(21, closed=True)
-        await self._until_trend(DEAD)
+        await self._until_heard(DEAD)
         begun = time.monotonic()
         answers = await asyncio.gather(*(self._one_of_a_crowd(n) for n in range(count)))
         wall_s = time.monotonic() - begun
@@ -157,7 +161,7 @@ class Story:
         healed_s = time.monotonic() - begun
         here |= {"by": self.setting.split_by, "across": across, "healed_s": round(healed_s, 2)}
         self.tell.say(f"Joined again; {healed_s:.1f} s later all see each other.")
-        await self._until_trend("tiantan")
+        await self._until_heard("tiantan")
         await self._asked("healed")
 
     async def _across(self) -> dict[str, Any]:
@@ -232,10 +236,16 @@ class Story:
             "plan": plan,
             "steps": steps,
             "notes": answer["notes"],
+            "doubts": _DOUBT.findall(answer["text"]),
             **steps_of(answer),
         }
         self.acts[act] = made
-        self.tell.answer(answer["text"])
+        lines = answer["text"].splitlines()
+        news = [line for line in lines if _bare(line) not in self._said]
+        self._said = {_bare(line) for line in lines}
+        self.tell.answer("\n".join(news))
+        if len(news) < len(lines):
+            self.tell.say(f"  ({len(lines) - len(news)} lines as before)")
         self.tell.table(
             ("step", "name", "node", "status", "from s", "took s"),
             [(*(s[k] for k in ("id", "name", "node", "status")), *_times(s)) for s in steps],
@@ -244,13 +254,15 @@ class Story:
         self.tell.say(
             f"{len(steps)} steps on {len(made['nodes'])} nodes in {made['wall_s']:.2f} s; one "
             f"after another they would have taken {made['sum_of_steps_s']:.2f} s. "
-            + (f"Missing: {missing}." if missing else "Nothing is missing.")
+            + (f"{missing} of its parts are missing." if missing else "No part is missing.")
         )
+        for doubt in made["doubts"]:
+            self.tell.say(f"It says itself: {doubt}")
         return made
 
     async def _one_of_a_crowd(self, number: int) -> dict[str, Any]:
         question = f"PM2.5 is {number * 9 + 4} ug/m3. How is the air?"
-        options = {"name": AIR, "reach": "cloud", "timeout_s": 8.0}
+        options = {"name": AIR, "reach": "cloud", "timeout_s": 6.0}
         return await self._fetched(VISITOR, "ask", {"question": question, **options})
 
     async def _fetched(self, name: str, verb: str, args: dict[str, Any]) -> dict[str, Any]:
@@ -274,6 +286,13 @@ class Story:
 
     async def _until_trend(self, words: str) -> None:
         await self._until(TREND, words)
+
+    async def _until_heard(self, station: str) -> None:
+        async def look() -> bool:
+            told = await self._told(TREND)
+            return station in told and station not in told.partition("Silent:")[2]
+
+        await self.stage.until(look, f"{station} is heard again")
 
     async def _all_tell(self) -> bool:
         names = (TREND, "data.gpt/traffic/trend", "data.gpt/weather/summary")
@@ -303,6 +322,10 @@ class Story:
         if quantity["nodes"]:
             row["together"] = quantity["value"]
         self.pm25.append((time.monotonic() - self._begun, row))
+
+
+def _bare(line: str) -> str:
+    return _AGE.sub("", line)
 
 
 def _times(step: dict[str, Any]) -> tuple[str, str]:
