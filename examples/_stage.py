@@ -87,6 +87,11 @@ class Stage:
             self._clean()
             signal.signal(signal.SIGTERM, self._old)
 
+    @property
+    def kept(self) -> bool:
+        """Whether its folder outlives it."""
+        return not self._own
+
     def state(self, name: str) -> Path:
         """The state directory of an agent."""
         return self.root / name

@@ -76,7 +76,8 @@ class Round:
     @property
     def hops(self) -> list[str]:
         """The devices that inferred, in order."""
-        return list(dict.fromkeys(step.device for step in self.steps if step.status == "ok"))
+        told = [step.device for step in self.steps if step.status == "ok"]
+        return [device for device in dict.fromkeys(told) if device in ORDER]
 
     def answer(self) -> str:
         """What the user is told."""

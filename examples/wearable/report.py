@@ -94,7 +94,7 @@ def compose(
                 (
                     str(one["title"]),
                     *(_sign(one, key) for key in PHRASES),
-                    str(one["news2"]),
+                    "unknown" if one["news2"] is None else str(one["news2"]),
                     str(one["level"]),
                 )
                 for one in rounds
@@ -167,7 +167,7 @@ def _news2(axes: Any, rounds: Sequence[Mapping[str, Any]]) -> None:
         bottoms = [low + more for low, more in zip(bottoms, points, strict=True)]
     for limit, name in ((MEDIUM_FROM, "medium"), (HIGH_FROM, "high")):
         axes.axhline(limit, color="grey", linewidth=0.8, linestyle="--")
-        axes.text(len(rounds) - 0.5, limit, name, va="bottom", ha="right", fontsize=8)
+        axes.text(-0.45, limit, name, va="bottom", fontsize=8)
     axes.set_xticks(list(places), [one["case"] for one in rounds], rotation=20, fontsize=8)
     axes.set_ylim(0, max(HIGH_FROM + 1, *bottoms) + 0.5)
     axes.set_ylabel("NEWS2, partial (points)")

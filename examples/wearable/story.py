@@ -113,6 +113,7 @@ class Story:
             await self._contradiction()
             await self._away()
             left = await self._left()  # before the ring's own count dies with it
+            self._show_left(left)
             await self._missing()
             group = await self._group()
             report = await self._report(agent, left, group)
@@ -297,6 +298,17 @@ class Story:
             }
         return left
 
+    def _show_left(self, left: dict[str, Any]) -> None:
+        self.tell.heading("What left each device so far")
+        self.tell.table(
+            ("device", "readings kept there", "insights told", "raw refused", "bytes sent"),
+            [
+                (name, one["readings_kept"], one["insights"], one["refused"], one["bytes_out"])
+                for name, one in left.items()
+            ],
+        )
+        self.tell.say("Bytes are all that the agent sent, gossip and encryption included.")
+
     async def _group(self) -> dict[str, Any]:
         """The practice asks for the mean day of four people, and learns nobody's."""
         view = unify([one for _, made in self.rounds for one in made.heard], {})
@@ -325,12 +337,16 @@ class Story:
         await agent.publish(REPORT, {"text": text[:REPORT_CHARS]}, key="anna")
         heard = await self._heard_report()
         self.tell.heading("The report for the provider")
-        self.tell.say(f"It wrote itself: {written.markdown}, {written.pdf or 'no PDF'}.")
+        where = f"{written.markdown}, {written.pdf or 'no PDF'}"
+        kept = self.stage.kept or not self.folder.is_relative_to(self.stage.root)
+        if not kept:
+            where = "gone with this run; --report DIR keeps it"
+        self.tell.say(f"It wrote itself ({where}).")
         self.tell.say(f"The practice has it: {len(heard)} characters.")
         return {
-            "markdown": str(written.markdown),
-            "pdf": str(written.pdf or ""),
-            "plots": [str(plot) for plot in written.plots],
+            "markdown": str(written.markdown) if kept else "",
+            "pdf": str(written.pdf or "") if kept else "",
+            "plots": [str(plot) for plot in written.plots] if kept else [],
             "at_the_practice": heard == text[:REPORT_CHARS],
             "characters": len(text),
         }
@@ -354,6 +370,7 @@ class Story:
             "hops": made.hops,
             "absent": made.absent,
             "steps": [asdict(step) for step in made.steps],
+            "nodes": list(dict.fromkeys(s.device for s in made.steps if s.status == "ok")),
             "sources": [f"{s.name}@{s.device}" for s in made.steps if s.status == "ok"],
             "wall_s": round(made.wall_s, 3),
             "sum_of_steps_s": round(sum(step.elapsed_s for step in made.steps), 3),

@@ -195,5 +195,6 @@ LIMITS = (
     " under observation.",
     "The score is partial, a lower bound: " + ", ".join(NEVER) + " are not measured here.",
     "A ring's temperature is taken for body temperature, which it only estimates.",
+    "A demonstration: the pulse wave is a real recording, all other readings are generated.",
     "Models of 1.2 million parameters said the levels; the standard's own rule has the last word.",
 )
