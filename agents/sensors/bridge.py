@@ -33,6 +33,7 @@ from capabilities.data.log import FeedLimits
 from capabilities.sensors.mapping import Mapper, Rule
 from capabilities.sensors.payload import Shape
 from capabilities.sensors.readings import Path as ReadingPath
+from capabilities.sensors.sequences import RING
 from capabilities.sensors.sparkplug import rebirth_command
 from capabilities.sensors.topics import TopicPattern
 from mesh.core.errors import ConfigError, GossamerError
@@ -46,6 +47,7 @@ log = logging.getLogger("gossamer.sensors")
 MEMORY_FILE = "mqtt.json"
 FIRST_RETRY_S = 0.25
 BATCH = 256  # messages to one write
+CONFIRM_EVERY = RING // 3  # so what may come again is always remembered, with a third to spare
 MAX_PASSWORD_BYTES = 4096
 STOP_S = 20.0  # to write what was taken; then it ends without, and is told it again
 
@@ -86,6 +88,7 @@ class MqttBridge(Capability):
         self._session: Session | None = None  # once it follows its topics
         self._live: Session | None = None
         self._task: asyncio.Task[None] | None = None
+        self._confirming: asyncio.Task[None] | None = None
         self._stopping = False
         self._since = 0.0
         self._helping: list[asyncio.Task[None]] = []
@@ -112,6 +115,8 @@ class MqttBridge(Capability):
         self._stopping = True
         if self._live is not None:
             self._live.wake()
+        if self._confirming is not None:
+            self._confirming.cancel()
         if self._task is not None:
             try:
                 async with asyncio.timeout(STOP_S):
@@ -208,7 +213,7 @@ class MqttBridge(Capability):
                 filters.update(helper.filters())
             stale = set(memory.filters) - set(filters)
             if stale and session.resumed:
-                await session.unsubscribe(sorted(stale))
+                await session.leave(sorted(stale))
             memory.broker, memory.filters, memory.ended = self._broker, sorted(filters), False
             await asyncio.to_thread(self._remember, memory)
             # Answered while messages are taken: the answers may stand behind a backlog of them.
@@ -229,7 +234,7 @@ class MqttBridge(Capability):
 
     async def _begin(self, session: Session, filters: dict[str, int]) -> None:
         await session.listen(filters)
-        await session.publish(self.availability, "online", qos=1, retain=True)
+        await session.tell(self.availability, "online")
         self._session, self.connected, self.trouble = session, True, ""
         self._since = time.monotonic()
         self.counters["connections"] += 1
@@ -237,22 +242,50 @@ class MqttBridge(Capability):
         self._helping = [asyncio.create_task(helper.run(session)) for helper in self.helpers]
 
     async def _pump(self, session: Session, starting: asyncio.Task[None]) -> None:
+        """Take, write, acknowledge, and ask now and then how far the broker has read that: what it
+        may tell again is two such stretches at most, whatever it sends ahead."""
+        room = CONFIRM_EVERY
+        try:
+            while not self._stopping:
+                if not room:
+                    if not await self._was_confirmed():
+                        return
+                    self._confirming = asyncio.create_task(session.confirmed())
+                    room = CONFIRM_EVERY
+                room -= await self._round(session, starting, min(room, BATCH))
+        finally:
+            if self._confirming is not None:
+                self._confirming.cancel()
+                await asyncio.gather(self._confirming, return_exceptions=True)
+                self._confirming = None
+
+    async def _was_confirmed(self) -> bool:
+        """Wait for the answer that is due; False when the bridge stops instead."""
+        if self._confirming is None:
+            return True
+        await asyncio.wait({self._confirming})
+        if self._confirming.cancelled():
+            return False
+        self._confirming.result()
+        return True
+
+    async def _round(self, session: Session, starting: asyncio.Task[None], most: int) -> int:
+        """One write; how many messages it was of."""
         intake = self.intake
         assert intake is not None
-        while not self._stopping:
-            messages = [] if starting.done() and starting.exception() else await session.take(BATCH)
-            if starting.done():
-                starting.result()  # raises what kept it from subscribing
-            if not messages:
-                if session.connected:
-                    continue
-                raise BrokerLost("the broker closed the connection")
-            for helper in self.helpers:
-                messages = helper.hear(messages, session.ack)
-            await intake.take(messages, session.ack)
-            while intake.rebirths:
-                topic = intake.rebirths.pop()
-                await session.publish(topic, rebirth_command(int(time.time() * 1000)))
+        messages = [] if starting.done() and starting.exception() else await session.take(most)
+        if starting.done():
+            starting.result()  # raises what kept it from subscribing
+        if not messages and not session.connected:
+            raise BrokerLost("the broker closed the connection")
+        taken = len(messages)
+        for helper in self.helpers:
+            messages = helper.hear(messages, session.ack)
+        await intake.take(messages, session.ack)
+        while intake.rebirths:
+            topic = intake.rebirths.pop()
+            await session.publish(topic, rebirth_command(int(time.time() * 1000)))
+        return taken
 
     def _lost(self, error: Exception) -> None:
         self.counters["connections_failed"] += 1
@@ -361,6 +394,7 @@ def make_rule(section: MqttMapSection) -> Rule:
             scale=section.scale,
             time=path(section.time),
             sequence=path(section.sequence),
+            epoch=path(section.epoch),
             device=path(section.device),
             rate_hz=section.rate_hz,
         ),

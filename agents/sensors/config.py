@@ -37,6 +37,9 @@ class MqttMapSection(_Section):
     """The path of the time: seconds or milliseconds since 1970, or ISO 8601."""
     sequence: str = ""
     """The path of a number that counts messages: gaps are reported, repetitions dropped."""
+    epoch: str = ""
+    """The path of a word that the publisher chooses anew at each start (a boot id, a start time):
+    then a repetition of any age is known, and never taken for a new beginning."""
     device: str = ""
     """The path of who measured."""
     rate_hz: Annotated[float, Field(ge=0, le=100_000)] = 0.0

@@ -161,11 +161,14 @@ class Intake:
         feed = self._feeds[one.name]
         publisher = f"{topic}|{one.measured.device}"
         known = feed.sequences.keys.get(publisher)
-        if retained and known is not None and number <= known.last:
+        same = known is not None and known.epoch == one.measured.epoch
+        if retained and known is not None and same and number <= known.last:
             self.counters["retained_passed_over"] += 1  # it was told when it was new
             return False
         feed.touched = True
-        heard = feed.sequences.heard(publisher, number, body, modulo=modulo)
+        heard = feed.sequences.heard(
+            publisher, number, body, modulo=modulo, epoch=one.measured.epoch
+        )
         if heard.what == "duplicate":
             self.counters["duplicates"] += 1
             return False

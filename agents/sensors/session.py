@@ -2,18 +2,22 @@
 
 aiomqtt 2.5 acknowledges a message before anybody has seen it, so a process that dies loses what
 was in its queue. paho, underneath, can leave it to the application; this class is the only place
-that reaches through to it. Messages wait unacknowledged, and the broker sends no more than
-``receive_max`` of them: so nothing grows, and a bridge that dies is told all of them again.
+that reaches through to it. Messages wait unacknowledged, and a bridge that dies is told all of them
+again. A broker should send no more than ``receive_max`` of them. Mosquitto 2.0.11 releases as many
+with *each* acknowledgement once a session is resumed, so all of its queue comes at once: who
+takes messages asks with :meth:`confirmed` how far the broker has read the acknowledgements.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import aiomqtt
 import paho.mqtt.client as paho
@@ -24,10 +28,13 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from mesh.core.errors import GossamerError
 
 RECEIVE_MAX = 256  # unacknowledged at once: one write to disk for as many
-ANSWER_S = 30.0  # a board under load answers late, and so may its broker
+ANSWER_S = 30.0  # without an answer and without a message: longer, and the broker counts as gone
 MAX_WAITING = 8192  # QoS 0 has no acknowledgement, so nothing else holds it back
 REFUSED = 128  # of the codes that answer a subscription
 SEND_NEW = 1  # retained messages come with a new subscription, not with each reconnection
+NOBODY = "gossamer/confirm"  # a filter that nobody follows: to leave it changes nothing
+
+T = TypeVar("T")
 
 
 class BrokerLost(GossamerError):
@@ -81,6 +88,8 @@ class Session(aiomqtt.Client):
         self.resumed = False
         """Whether the broker still knew this session."""
         self.dropped = 0
+        self.heard = 0
+        """Messages that came, acknowledged or not."""
         self._five = five
         self._inbox: deque[paho.MQTTMessage] = deque()
         self._news = asyncio.Event()
@@ -112,7 +121,7 @@ class Session(aiomqtt.Client):
             ]
         else:
             wanted = list(topics.items())
-        answers = await self.subscribe(wanted)
+        answers = await self._answer(self.subscribe(wanted, timeout=math.inf))
         for topic, answer in zip(topics, answers, strict=False):
             code = answer if isinstance(answer, int) else int(getattr(answer, "value", 0))
             if code >= REFUSED:  # MQTT 3.1.1, 3.9.3; 5.0, 3.9.3
@@ -139,14 +148,51 @@ class Session(aiomqtt.Client):
         if message.qos and self.connected:
             self._client.ack(message.mid, message.qos)
 
+    async def confirmed(self) -> None:
+        """Wait until the broker has read every acknowledgement given so far.
+
+        It answers a connection's packets in their order. Raises :class:`BrokerLost`.
+        """
+        await self.leave([NOBODY])
+
+    async def leave(self, topics: list[str]) -> None:
+        """Follow these filters no more; raises :class:`BrokerLost`."""
+        await self._answer(self.unsubscribe(topics, timeout=math.inf))
+
+    async def tell(self, topic: str, payload: str) -> None:
+        """Publish what the broker keeps, and wait until it has it; raises :class:`BrokerLost`."""
+        await self._answer(self.publish(topic, payload, qos=1, retain=True, timeout=math.inf))
+
+    async def _answer(self, asked: Awaitable[T]) -> T:
+        """The answer may stand behind all of a backlog: while messages come, it is waited for."""
+        task = asyncio.ensure_future(asked)
+        ends: set[asyncio.Future[Any]] = {task, self._disconnected}
+        try:
+            while True:
+                heard = self.heard
+                await asyncio.wait(ends, timeout=ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
+                if task.done():
+                    return task.result()
+                if not self.connected:
+                    raise BrokerLost("the broker closed the connection")
+                if self.heard == heard:
+                    raise BrokerLost(f"the broker did not answer in {ANSWER_S:.0f} s")
+        finally:
+            task.cancel()
+
     # -- what paho calls --------------------------------------------------------------------
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
         if message.qos == 0 and len(self._inbox) >= MAX_WAITING:
             self.dropped += 1
             return
+        self.heard += 1
         self._inbox.append(message)
         self._news.set()
+
+    def _on_unsubscribe(self, client: Any, userdata: Any, mid: int, *more: Any) -> None:
+        if mid in self._pending_unsubscribes:  # else nobody waits any more: the bridge is stopping
+            super()._on_unsubscribe(client, userdata, mid, *more)
 
     def _on_connect(
         self, client: Any, userdata: Any, flags: Any, reason_code: Any, properties: Any = None

@@ -30,6 +30,7 @@ from mesh.core.errors import ConfigError, WireError
 
 Format = Literal["auto", "number", "json", "senml", "sparkplug"]
 MAX_PAYLOAD_BYTES = 256 * 1024  # MQTT allows 256 MB
+MAX_EPOCH_CHARS = 64  # a UUID has 36
 MAX_READINGS = 64  # of one sample, as of capabilities.data.messages
 
 
@@ -46,6 +47,7 @@ class Shape:
     """What a reading is multiplied with, such as 0.1 for tenths."""
     time: Path | None = None
     sequence: Path | None = None
+    epoch: Path | None = None
     device: Path | None = None
     rate_hz: float = 0.0
     """Of a list of numbers: they were measured at this rate, and the last one at the time."""
@@ -106,13 +108,16 @@ def _from_json(found: Any, shape: Shape) -> list[Measured]:
         return [_plain(found, shape)]
     at = _at(found, shape)
     sequence = _sequence(found, shape)
-    device = _device(found, shape)
+    epoch = _word(found, shape.epoch, "a run of the publisher")[:MAX_EPOCH_CHARS]
+    device = _word(found, shape.device, "a device")
     values: dict[str, float] = {}
     missing: list[str] = []
     for name, raw in _chosen(found, shape):
         if isinstance(raw, list) and shape.rate_hz > 0:
             series = _series(raw, shape, name=name, end=at)
-            first = msgspec.structs.replace(series[0], sequence=sequence, device=device)
+            first = msgspec.structs.replace(
+                series[0], sequence=sequence, epoch=epoch, device=device
+            )
             return [first, *(msgspec.structs.replace(m, device=device) for m in series[1:])]
         number = number_of(raw)
         if number is None:
@@ -122,7 +127,14 @@ def _from_json(found: Any, shape: Shape) -> list[Measured]:
     if not values and not missing:
         raise WireError("there is no number in it")
     return [
-        Measured(values=values, at=at, device=device, sequence=sequence, missing=tuple(missing))
+        Measured(
+            values=values,
+            at=at,
+            device=device,
+            sequence=sequence,
+            epoch=epoch,
+            missing=tuple(missing),
+        )
     ]
 
 
@@ -138,7 +150,9 @@ def _chosen(found: Any, shape: Shape) -> list[tuple[str, Any]]:
         if absent == len(chosen):
             raise WireError(f"nothing stands at {next(iter(shape.values.values())).text!r}")
         return chosen
-    about = {p.text for p in (shape.time, shape.sequence, shape.device) if p is not None}
+    about = {
+        p.text for p in (shape.time, shape.sequence, shape.epoch, shape.device) if p is not None
+    }
     return [
         (name_part(str(name)), raw)
         for name, raw in found.items()
@@ -192,15 +206,15 @@ def _sequence(found: Any, shape: Shape) -> int | None:
     return number
 
 
-def _device(found: Any, shape: Shape) -> str:
-    if shape.device is None:
+def _word(found: Any, path: Path | None, what: str) -> str:
+    if path is None:
         return ""
     try:
-        word = shape.device.find(found)
+        word = path.find(found)
     except KeyError:
         return ""
     if not isinstance(word, str | int):
-        raise WireError(f"{shape.device.text} names a device: a text")
+        raise WireError(f"{path.text} names {what}: a text")
     return str(word)
 
 

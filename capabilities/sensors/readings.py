@@ -32,6 +32,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     at: float = 0.0
     device: str = ""
     sequence: int | None = None
+    epoch: str = ""
     missing: tuple[str, ...] = ()
     units: dict[str, str] = {}
 

@@ -4,6 +4,11 @@ QoS 1 tells a message at least once: after a break some come again, and where th
 publisher died some never come. A number that is missing is a gap; one that was heard with the same
 content is a repetition, whoever repeats it; the same number with another content is a publisher
 that began anew. A gap that is filled later is no gap any more.
+
+Contents are remembered for the last :data:`RING` messages, so the bridge keeps what may be told
+again below that. A broker that is set back to an old copy of its queue repeats more: then only an
+*epoch*, a word that a publisher chooses anew at each start, tells its repetitions from a new
+beginning.
 """
 
 from __future__ import annotations
@@ -19,7 +24,8 @@ import msgspec
 
 MAX_KEYS = 4096  # publishers that are counted; a topic too many is not
 MAX_GAPS = 16  # of one publisher that may still be filled
-RING = 512  # messages remembered: twice what may be under way unacknowledged
+RING = 768  # messages remembered
+MAX_EPOCHS = 8  # earlier beginnings of one publisher whose last number is remembered
 
 
 @dataclass
@@ -30,6 +36,8 @@ class Counted:
     lost: int = 0
     restarts: int = 0
     gaps: list[list[int]] = field(default_factory=list)  # first and last number, both missing
+    epoch: str = ""
+    past: dict[str, int] = field(default_factory=dict)  # the last number of earlier epochs
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,13 @@ class Sequences:
         self._seen: Counter[int] = Counter()
         self._load(kept)
 
-    def heard(self, key: str, number: int, body: bytes, *, modulo: int = 0) -> Heard:
-        """What the ``number`` of a message means. With ``modulo`` the numbers come round."""
+    def heard(
+        self, key: str, number: int, body: bytes, *, modulo: int = 0, epoch: str = ""
+    ) -> Heard:
+        """What the ``number`` of a message means. With ``modulo`` the numbers come round; within
+        one ``epoch`` they only grow."""
+        if epoch:
+            return self._of_epoch(key, number, epoch)
         mark = zlib.crc32(body, zlib.crc32(f"{key}\0{number}".encode()))
         known = self.keys.get(key)
         if known is None:
@@ -77,12 +90,59 @@ class Sequences:
                     known.gaps = [*known.gaps, [known.last + 1, number - 1]][-MAX_GAPS:]
             known.last = number
             return Heard("gap", missed) if missed else Heard("next")
-        if self._fills(known, number):
-            known.lost -= 1
-            self.counters["lost"] -= 1
-            self.counters["late"] += 1
+        if self._late(known, number):
             return Heard("late")
         return self.begin(key, number)
+
+    def _of_epoch(self, key: str, number: int, epoch: str) -> Heard:
+        known = self.keys.get(key)
+        if known is None:
+            if len(self.keys) >= MAX_KEYS:
+                self.counters["uncounted"] += 1
+                return Heard("first")
+            self.keys[key] = Counted(number, epoch=epoch)
+            return Heard("first")
+        if epoch in known.past:
+            if number <= known.past[epoch]:
+                self.counters["duplicates"] += 1
+                return Heard("duplicate")
+            return self._ahead(known, number, known.past[epoch], epoch)
+        if epoch != known.epoch:
+            if known.epoch:
+                known.past[known.epoch] = known.last
+                known.past = dict(list(known.past.items())[-MAX_EPOCHS:])
+            known.epoch = epoch
+            return self.begin(key, number)
+        if number > known.last:
+            return self._ahead(known, number, known.last)
+        if self._late(known, number):
+            return Heard("late")
+        self.counters["duplicates"] += 1
+        return Heard("duplicate")
+
+    def _ahead(self, known: Counted, number: int, last: int, past: str = "") -> Heard:
+        """A number above the last one, perhaps of an epoch that is ``past``."""
+        missed = number - last - 1
+        if past:
+            known.past[past] = number
+        else:
+            known.last = number
+        if not missed:
+            return Heard("next")
+        known.lost += missed
+        self.counters["lost"] += missed
+        self.counters["gaps"] += 1
+        if not past:
+            known.gaps = [*known.gaps, [last + 1, number - 1]][-MAX_GAPS:]
+        return Heard("gap", missed)
+
+    def _late(self, known: Counted, number: int) -> bool:
+        if not self._fills(known, number):
+            return False
+        known.lost -= 1
+        self.counters["lost"] -= 1
+        self.counters["late"] += 1
+        return True
 
     def begin(self, key: str, number: int) -> Heard:
         """The publisher began anew with this number."""
@@ -95,7 +155,10 @@ class Sequences:
     def dump(self) -> str:
         """Everything, as one line of text."""
         ring = base64.b64encode(struct.pack(f"<{len(self._ring)}I", *self._ring)).decode()
-        keys = {k: [c.last, c.lost, c.restarts, c.gaps] for k, c in self.keys.items()}
+        keys = {
+            k: [c.last, c.lost, c.restarts, c.gaps, *((c.epoch, c.past) if c.epoch else ())]
+            for k, c in self.keys.items()
+        }
         return msgspec.json.encode({"ring": ring, "keys": keys}).decode()
 
     def _load(self, kept: str) -> None:
@@ -107,13 +170,18 @@ class Sequences:
             raw = base64.b64decode(found["ring"])
             for mark in struct.unpack(f"<{len(raw) // 4}I", raw):
                 self._remember(mark)
-            for key, (last, lost, restarts, gaps) in found["keys"].items():
+            for key, (last, lost, restarts, gaps, *more) in found["keys"].items():
                 ranges = [[int(a), int(b)] for a, b in gaps]
-                self.keys[key] = Counted(int(last), int(lost), int(restarts), ranges)
+                epoch, past = more or ("", {})
+                earlier = {str(name): int(number) for name, number in past.items()}
+                self.keys[key] = Counted(
+                    int(last), int(lost), int(restarts), ranges, str(epoch), earlier
+                )
         except (
             msgspec.MsgspecError,
             struct.error,
             KeyError,
+            AttributeError,
             TypeError,
             ValueError,
         ):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager
@@ -20,12 +22,14 @@ from capabilities.data.capability import Feed, FeedsCapability, served_feed
 from capabilities.data.log import FeedLimits
 from capabilities.data.store import FeedStore
 from capabilities.messages import Sample
+from capabilities.sensors.sequences import RING
 from mesh.core.errors import ConfigError
 
 pytestmark = pytest.mark.skipif(mosquitto() is None, reason="mosquitto is not installed")
 
 NAME = "data.gpt/air/raw"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
+QUIET_S = 0.5
 
 
 class FakeDesk(FeedsCapability):
@@ -91,6 +95,16 @@ async def send(broker: LocalBroker, numbers: range, station: str = "north", **mo
         for n in numbers:
             body = json.dumps({"pm25": n, "n": n})
             await client.publish(f"city/{station}/air", body, qos=1, **more)
+
+
+async def send_many(broker: LocalBroker, count: int, **more: Any) -> None:
+    """As :func:`send`, with many under way at once."""
+    async with aiomqtt.Client(
+        broker.host, broker.port, max_inflight_messages=count, max_queued_outgoing_messages=count
+    ) as client:
+        bodies = (json.dumps({"pm25": n, "n": n, **more}) for n in range(count))
+        client.pending_calls_threshold = count
+        await asyncio.gather(*(client.publish("city/north/air", b, qos=1) for b in bodies))
 
 
 def values(desk: FakeDesk, name: str = NAME) -> list[float]:
@@ -182,6 +196,62 @@ def test_nothing_is_acknowledged_before_it_is_on_disk(broker: LocalBroker, tmp_p
             await until(lambda: len(values(desk)) == 10, "all ten again")
             assert values(desk) == list(range(10))
             assert bridge.all_counters()["mqtt_unclean_starts"] == 1
+
+    run(main())
+
+
+def test_a_backlog_that_comes_again_is_published_once(broker: LocalBroker, tmp_path: Path) -> None:
+    """Mosquitto 2.0.11 sends a resumed session its whole queue at once. Here it falls silent while
+    that is under way, and forgets every acknowledgement that it has not read."""
+    count = 4 * RING
+
+    async def main() -> None:
+        given = section(broker)
+        async with bridging(tmp_path / "node", given) as (bridge, _):
+            await until(lambda: bridge.connected, "the broker")
+        await send_many(broker, count)
+        async with bridging(tmp_path / "node", given) as (bridge, desk):
+            published = bridge.all_counters
+            await until(lambda: published()["mqtt_published"] >= RING, "some of them")
+            os.kill(broker.pid, signal.SIGSTOP)
+            seen = -1
+            while seen != published()["mqtt_published"]:  # all that it does without an answer
+                seen = published()["mqtt_published"]
+                await asyncio.sleep(QUIET_S)
+            os.kill(broker.pid, signal.SIGTERM)
+            os.kill(broker.pid, signal.SIGCONT)
+            await asyncio.to_thread(broker.stop)
+            broker.start()
+            await until(lambda: len(set(values(desk))) == count, "all of them")
+            assert values(desk) == list(range(count))
+            assert published()["mqtt_lost"] == published()["mqtt_publisher_restarts"] == 0
+
+    run(main())
+
+
+def test_a_broker_set_back_to_an_old_queue_is_known_by_the_epoch(
+    broker: LocalBroker, tmp_path: Path
+) -> None:
+    count = 2 * RING
+    mapping = section(broker).map[0].model_copy(update={"epoch": "boot"})
+
+    async def main() -> None:
+        given = section(broker, map=[mapping])
+        async with bridging(tmp_path / "node", given) as (bridge, _):
+            await until(lambda: bridge.connected, "the broker")
+        await send_many(broker, count, boot="first")
+        broker.stop()
+        broker.start()  # the queue is on its disk now
+        async with bridging(tmp_path / "node", given) as (bridge, desk):
+            await until(lambda: len(values(desk)) == count, "all of them")
+            broker.kill()  # and is still there
+            broker.start()
+            await until(lambda: bridge.all_counters()["mqtt_duplicates"] >= count, "all again")
+            await send_many(broker, 3, boot="second")
+            await until(lambda: len(values(desk)) == count + 3, "the new ones")
+            assert values(desk) == [*range(count), 0, 1, 2]
+            assert bridge.all_counters()["mqtt_publisher_restarts"] == 1
+            assert bridge.all_counters()["mqtt_lost"] == 0
 
     run(main())
 

@@ -7,8 +7,8 @@ import random
 from capabilities.sensors.sequences import RING, Sequences
 
 
-def hear(book: Sequences, *numbers: int, key: str = "a", **more: int) -> list[str]:
-    return [book.heard(key, n, b"%d" % n, **more).what for n in numbers]
+def hear(book: Sequences, *numbers: int, key: str = "a", modulo: int = 0) -> list[str]:
+    return [book.heard(key, n, b"%d" % n, modulo=modulo).what for n in numbers]
 
 
 def test_gaps_repetitions_and_late_ones_are_told_apart() -> None:
@@ -62,4 +62,28 @@ def test_whatever_is_dropped_and_repeated_the_count_is_right() -> None:
                 news += book.heard("a", n, b"%d" % n).what != "duplicate"
             sent += 1
         assert (news, book.keys["a"].lost) == (sent, lost), f"seed {seed}"
-    assert RING >= 2 * 256
+
+
+def test_with_an_epoch_a_repetition_of_any_age_is_known() -> None:
+    book = Sequences()
+
+    def hear_of(epoch: str, *numbers: int) -> list[str]:
+        return [book.heard("a", n, b"", epoch=epoch).what for n in numbers]
+
+    hear_of("one", *range(5 * RING))
+    assert set(hear_of("one", *range(4 * RING))) == {"duplicate"}  # a queue of long ago
+    assert hear_of("one", 5 * RING + 2, 5 * RING) == ["gap", "late"]
+    assert book.keys["a"].lost == 1
+    assert hear_of("two", 0, 1) == ["restart", "next"]  # the same content is news now
+    again = Sequences(book.dump())
+    assert again.keys == book.keys
+    book = again
+    assert hear_of("one", 3, 5 * RING + 2, 5 * RING + 4) == ["duplicate", "duplicate", "gap"]
+    assert hear_of("two", 1, 3) == ["duplicate", "gap"]
+    assert (book.keys["a"].lost, book.keys["a"].restarts) == (3, 1)
+
+
+def test_what_an_earlier_version_kept_is_still_understood() -> None:
+    book = Sequences('{"ring": "", "keys": {"a": [7, 2, 1, [[3, 4]]]}}')
+    assert hear(book, 8, 3) == ["next", "late"]
+    assert (book.keys["a"].lost, book.keys["a"].restarts) == (1, 1)
