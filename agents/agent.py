@@ -23,6 +23,8 @@ from agents.cloud.options import ladder_options
 from agents.config import AgentConfig
 from agents.configure import build_redactor
 from agents.cooperation.documents import DocumentReader
+from agents.cooperation.skeletons import Skeletons
+from agents.cooperation.skeletons_protocol import secrets_of
 from agents.energy import EnergyMeter
 from agents.faces.control import ControlServer
 from agents.faces.http.child import HttpDoor, http_door
@@ -123,9 +125,8 @@ class Agent:
         self.ledger = self.observer.ledger = open_ledger(self.node, state.path)
         self.port = NodePort(self.node, self.observer)
         record, me = self._auditor.log.record, self.node.me
-        self.port.leaving = Leaving(
-            build_redactor(config.redaction), record, f"{me.name} {show_id(me.node)}"
-        )
+        redactor = build_redactor(config.redaction)
+        self.port.leaving = Leaving(redactor, record, f"{me.name} {show_id(me.node)}")
         self.parts = make_parts(
             classifier=config.parts.classifier,
             planner=config.parts.planner,
@@ -138,6 +139,13 @@ class Agent:
         self.steward = Steward(self, record)
         self.node.serving.admin = AdminService(self.steward)
         self.documents = DocumentReader(self.port, self.orchestrator.asker, self.parts.general_name)
+        self.skeletons = Skeletons(
+            self.port,
+            self.orchestrator.asker,
+            self.parts.complexity,
+            self.parts.general_name,
+            lambda text: secrets_of(text, redactor.spans(text)),
+        )
         self._capabilities = connected(make_capabilities(config, self.node.me.name), self.port)
         if config.secure_sum:
             from agents.sums import make_sums  # it brings numpy: only who takes part pays for it

@@ -38,6 +38,8 @@ Type a question, or:
   /peers          who is in the mesh
   /names          what can be asked for
   /resolve NAME   who would answer a name
+  /write TEXT     a long text: one node outlines it, many write it
+  /private FILE TEXT   the same, with a context that only this node reads
   /trace          how the last answer was decided
   /help           this
   /quit           leave (Ctrl-D does too; Ctrl-C stops an answer)"""
@@ -129,12 +131,29 @@ class _Session:
                 found = await self.client.fetch("resolve", {"name": rest.strip()})
                 views = msgspec.convert(found["endpoints"], list[EndpointView])
                 show_sheet(endpoints_sheet(views), self.out)
+            case "/write" | "/private" if rest.strip():
+                await self._write(word, rest.strip())
             case "/trace":
                 self._trace()
             case "/help" | "/?":
                 self.out.print(HELP)
             case _:
                 self.out.print(printable(f"no command {line}; /help lists them"))
+
+    async def _write(self, word: str, rest: str) -> None:
+        from agents.faces.cli.writing import read_private, write_and_show
+
+        args = {"instruction": rest, "timeout_s": self.timeout_s, "reach": self.reach}
+        if word == "/private":
+            file, _, args["instruction"] = rest.partition(" ")
+            args["private"] = read_private(Path(file))
+        if self.reach == "cloud":
+            args["strong"] = "cloud"
+        work = write_and_show(self.client, args, as_json=False)
+        if not self.typed:
+            await work
+        elif not await _until_interrupt(work):
+            self.out.print("stopped", style="dim")
 
     def _trace(self) -> None:
         if self.last is None:
@@ -177,7 +196,7 @@ def _score(line: dict[str, object]) -> str:
     return f"{score:.3g} of {threshold:.3g}" if threshold else f"{score:.3g}"
 
 
-async def _until_interrupt(work: Coroutine[Any, Any, None]) -> bool:
+async def _until_interrupt(work: Coroutine[Any, Any, Any]) -> bool:
     """Run ``work`` to its end, or until Ctrl-C, which stops it alone; whether it ended."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()

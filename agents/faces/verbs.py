@@ -22,6 +22,7 @@ from agents.faces.verbs_knowledge import KnowledgeVerbs
 from agents.faces.verbs_security import SecurityVerbs
 from agents.faces.verbs_sensors import SensorVerbs
 from agents.faces.verbs_watch import WatchVerbs
+from agents.faces.verbs_write import WriteVerbs
 from agents.orchestrator.events import (
     Answered,
     AskEvent,
@@ -79,6 +80,7 @@ class Verbs:
             **GenerateVerbs(self._agent).handlers(),
             **KnowledgeVerbs(self._agent).handlers(),
             **DocumentVerbs(self._agent, self._options).handlers(),
+            **WriteVerbs(self._agent, self._options).handlers(),
             **WatchVerbs(self._agent, self).handlers(),
             **DataVerbs(self._agent).handlers(),
             **SensorVerbs(self._agent).handlers(),

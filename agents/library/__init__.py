@@ -24,6 +24,7 @@ from agents.library.events import (
 from agents.library.knowing import DocumentAnswer, KnowledgeAdded, KnownEntry
 from agents.library.remote import Agent, connect
 from agents.library.sync import SyncAgent, connect_sync
+from agents.library.writing import OutlinePoint, WrittenAnswer
 from agents.views import AnswerView, EndpointView, NameView, PeerView, StepView
 from capabilities.data.messages import Embedding, Summary, View
 from capabilities.messages import Generate, Message, Sample, Tool, ToolCall
@@ -47,6 +48,8 @@ __all__ = [
     "Embeddings",
     "KnowledgeAdded",
     "KnownEntry",
+    "OutlinePoint",
+    "WrittenAnswer",
     "Generation",
     "ModelView",
     "NameView",

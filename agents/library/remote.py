@@ -29,6 +29,7 @@ from agents.library.events import (
     Told,
 )
 from agents.library.knowing import Knowing
+from agents.library.writing import Writing
 from agents.views import AnswerView, NameView, PeerView
 from capabilities.messages import Generate, Message, Sample
 from mesh.core.errors import GossamerError
@@ -49,7 +50,7 @@ async def connect(state: Path | str | None = None) -> Agent:
     return agent
 
 
-class Agent(Knowing):
+class Agent(Knowing, Writing):
     """A running agent. Many requests may be under way at once; leaving cancels them.
 
     Every verb raises a :class:`~mesh.core.errors.GossamerError` whose ``code`` is stable and

@@ -21,6 +21,7 @@ from agents.library.events import (
 )
 from agents.library.knowing import DocumentAnswer, KnowledgeAdded, KnownEntry
 from agents.library.remote import Agent, connect
+from agents.library.writing import WrittenAnswer
 from agents.views import AnswerView, NameView, PeerView
 from capabilities.messages import Generate, Sample
 
@@ -126,6 +127,10 @@ class SyncAgent:
     def ask_document(self, document: str, question: str, **options: Any) -> DocumentAnswer:
         """See :meth:`Agent.ask_document`."""
         return self._run(self.agent.ask_document(document, question, **options))
+
+    def write(self, instruction: str, **options: Any) -> WrittenAnswer:
+        """See :meth:`Agent.write`."""
+        return self._run(self.agent.write(instruction, **options))
 
     def knowledge_add(self, path: Path | str, **options: Any) -> KnowledgeAdded:
         """See :meth:`Agent.knowledge_add`."""

@@ -11,16 +11,16 @@ import asyncio
 import msgspec
 
 from agents.classifier.catalogue import WORDLESS_KINDS
-from agents.classifier.matching import Need
 from agents.orchestrator import allocate as allocation
 from agents.orchestrator.calling import GRACE_S
 from agents.orchestrator.dispatch import Dispatcher, closing
 from agents.orchestrator.line import Line
+from agents.orchestrator.needs import need_of
 from agents.orchestrator.options import AskOptions
 from agents.orchestrator.verify import Assembly
 from agents.parts import Parts
 from agents.port import MeshPort, Offer, Task
-from capabilities.messages import Generate, Usage, decode_event, encode
+from capabilities.messages import Evidence, Generate, Usage, decode_event, encode
 from mesh.core.errors import CapabilityFailed, DeadlineExceeded, GossamerError, NoSuchName
 
 
@@ -32,6 +32,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
     finish: str = "stop"
     usage: Usage = Usage()
+    evidence: Evidence = Evidence()
     attempts: tuple[str, ...] = ()
     elapsed_s: float = 0.0
 
@@ -44,6 +45,13 @@ class Asker:
         self._port = port
         self._parts = parts
         self._dispatch = dispatch
+        self._only: frozenset[bytes] = frozenset()
+
+    def at(self, *nodes: bytes) -> Asker:
+        """One that asks these nodes and no others."""
+        narrow = Asker(self._port, self._parts, self._dispatch)
+        narrow._only = frozenset(nodes)
+        return narrow
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -54,6 +62,8 @@ class Asker:
     ) -> tuple[Offer, ...]:
         """Who may be asked, best first; raises as :meth:`MeshPort.resolve` does."""
         offers = self._port.resolve(name, task, tried)
+        if self._only:
+            offers = [offer for offer in offers if offer.node in self._only]
         question = options.system
         context = self._dispatch.context(
             options, self._dispatch.job(options, question), name, self._port.now(), task.deadline
@@ -63,7 +73,7 @@ class Asker:
             # Asked for by name: a reader answers tasks, though no question goes to it.
             healthy = [offer for offer in offers if offer.healthy]
             return tuple(parts.policy.order(healthy, context))
-        need = Need(reach=task.reach, accuracy_floor=options.accuracy_floor, tried=tried)
+        need = need_of(options, task.reach, offers, tried=tried)
         return allocation.allocate(name, offers, need, parts, context).order
 
     async def ask(
@@ -108,6 +118,7 @@ class Asker:
                 model=whole.done.model or offer.served.model,
                 finish=whole.done.finish,
                 usage=whole.done.usage,
+                evidence=whole.done.evidence,
                 attempts=tuple(names),
                 elapsed_s=self._port.now() - begun,
             )

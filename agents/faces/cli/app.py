@@ -39,6 +39,7 @@ from agents.faces.cli.simulate import register as register_simulate
 from agents.faces.cli.sums import register as register_sums
 from agents.faces.cli.watching import register as register_watching
 from agents.faces.cli.web import register as register_web
+from agents.faces.cli.writing import register as register_writing
 from agents.faces.show import ASK_TIMEOUT_S, print_json
 from agents.views import EndpointView, NameView
 from mesh.core.names import check_pattern, parse_address
@@ -73,6 +74,7 @@ register_sums(app)
 register_models(app)
 register_watching(app)
 register_web(app)
+register_writing(app)
 
 
 class ReachName(enum.StrEnum):

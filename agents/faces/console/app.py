@@ -20,6 +20,7 @@ from agents.faces.console.source import Connect, Source
 from agents.faces.console.streams import data_names
 from agents.faces.console.widgets import Help, Lines, OneLine
 from agents.faces.console.world import World
+from agents.faces.console.writing import asked
 from agents.faces.sheets import error_line
 from agents.library.events import Broken, Missed, Published
 from capabilities.messages import Sample
@@ -380,7 +381,8 @@ class Console(App[None]):
 
     async def _ask(self, source: Source, turn: Turn) -> None:
         try:
-            stream = source.stream(
+            stream = asked(
+                source,
                 turn.question,
                 timeout_s=ASK_TIMEOUT_S,
                 reach=self.showing.reach,

@@ -12,6 +12,8 @@ up down PgUp PgDn Home End   move or scroll
 enter   open, subscribe, ask        esc   back, stop an answer, clear
 /       filter this view            9     search everywhere
 s S r   sort nodes by the next or the last column; turn round
+/write TEXT     in the chat: a long text, outlined by one node, written by many
+/private FILE TEXT   the same, with a context that only this node reads
 c       ask; ^r: how far a question may go; ^n: a new conversation
 p       replay the request that is open
 a       drain, resume, load, unload, policy, revoke (with a question first)

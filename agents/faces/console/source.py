@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from agents.library.events import AskedEvent, DataEvent
+from agents.library.events import AskedEvent, DataEvent, Plan, Step
+from agents.library.writing import WrittenAnswer
 from agents.views import NameView
 from capabilities.messages import Message
 
@@ -25,6 +26,17 @@ class Source(Protocol):
         history: Sequence[Message] = (),
     ) -> AsyncIterator[AskedEvent]:
         """A question."""
+
+    def write_stream(
+        self,
+        instruction: str,
+        *,
+        private: str = "",
+        strong: str = "",
+        timeout_s: float = 120.0,
+        reach: str = "mesh",
+    ) -> AsyncIterator[Plan | Step | WrittenAnswer]:
+        """A long text by outline."""
 
     def follow(self, name: str, *, timeout_s: float = 3600.0) -> AsyncIterator[DataEvent]:
         """Everything of a data name."""

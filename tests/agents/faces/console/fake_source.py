@@ -10,6 +10,7 @@ import msgspec
 
 from agents.faces.console.source import Source
 from agents.library.events import AskedEvent, DataEvent, Delta, Plan, Published, Step
+from agents.library.writing import WrittenAnswer
 from agents.views import AnswerView, EndpointView, NameView, PeerView, StepView
 from capabilities.messages import Message, Sample
 from mesh.core.errors import AccessDenied, ConfigError, PeerLost
@@ -217,6 +218,7 @@ class FakeSource(Source):
         self.may_revoke = True
         self.hold = asyncio.Event()  # an answer waits for it before its last two events
         self.hold.set()
+        self.written: list[tuple[str, str, str]] = []
         self.left = 0  # streams and feeds that were closed
         self.closed = False
         self.cloud: dict[str, Any] | None = None
@@ -251,6 +253,20 @@ class FakeSource(Source):
             yield answer
         finally:
             self.left += 1
+
+    async def write_stream(
+        self,
+        instruction: str,
+        *,
+        private: str = "",
+        strong: str = "",
+        timeout_s: float = 120.0,
+        reach: str = "mesh",
+    ) -> AsyncIterator[Plan | Step | WrittenAnswer]:
+        self.written.append((instruction, private, strong))
+        yield Plan(steps=[changed(status="waiting", attempts=[])])
+        yield Step(step=changed())
+        yield WrittenAnswer(answer=ANSWER, mode="private" if private else "outline")
 
     async def follow(self, name: str, *, timeout_s: float = 3600.0) -> AsyncIterator[DataEvent]:
         try:
