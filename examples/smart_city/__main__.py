@@ -19,7 +19,7 @@ from mesh.core.errors import ConfigError, GossamerError
 async def perform(setting: Setting, narrator: Narrator, *, short: bool) -> dict[str, Any]:
     """Everything that happened, as one object."""
     begun = time.monotonic()
-    narrator.say("The town wakes up: eleven agents, a broker, a camera, a stand-in for a cloud ...")
+    narrator.say("The town wakes up: twelve agents, a broker, a camera, a stand-in for a cloud ...")
     await setting.start()
     up_s = time.monotonic() - begun
     count = len(setting.stage.actors)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PORT = 1883  # of the broker inside a namespace of its own
 FIRST_HOUR = 30  # of the replay: where the air gets worse
-BUDGET = 0.0004  # USD of the cloud an hour: some five answers at the stand-in's prices
+BUDGET = 0.0006  # USD of the cloud an hour: a few answers at the prices of the stand-in
 
 
 class Setting:

@@ -254,7 +254,7 @@ class Story:
         self.tell.say(
             f"{len(steps)} steps on {len(made['nodes'])} nodes in {made['wall_s']:.2f} s; one "
             f"after another they would have taken {made['sum_of_steps_s']:.2f} s. "
-            + (f"{missing} of its parts are missing." if missing else "No part is missing.")
+            + (f"Missing: {missing} of {len(steps)} parts." if missing else "No part is missing.")
         )
         for doubt in made["doubts"]:
             self.tell.say(f"It says itself: {doubt}")
