@@ -38,6 +38,7 @@ WANTED = {
 }
 AGAIN_S = 0.2
 INSIGHT_S = 60.0  # a device that lives says its insight in a second; a loaded machine takes more
+SUSPECT_S = 15.0  # one that failed a probe may be slow or gone
 MODEL_S = 60.0
 SCORED = re.compile(r"NEWS2 score (\d+)")
 
@@ -130,35 +131,43 @@ class Phone:
     # -- the devices ------------------------------------------------------------------------
 
     async def _hop(self, made: Round, device: str, since: float) -> None:
-        if not await self._alive(device):
+        patience_s = await self._patience_s(device)
+        if not patience_s:
             made.absent.append(device)
             made.steps.append(Step(device, "absent", "", 0.0, status="absent"))
             self._say(f"The {device} cannot be reached.")
-            now = time.time()
             for domain in ORDER[device]:
-                if (device, domain) in self._last:
-                    at, old = self._last[device, domain]
-                    made.heard.append(Heard(device, domain, old.values, stale_s=max(1.0, now - at)))
+                self._remember(made, device, domain)
             return
         for domain in ORDER[device]:
             name = f"data.gpt/{domain}/insight"
-            heard = await self._timed(
-                made, device, "insight", name, self._insight(device, name, made.session, since)
-            )
-            if heard is not None:
-                one = Heard(device, domain, heard.values)
-                made.heard.append(one)
-                self._last[device, domain] = (heard.at, one)
+            work = self._insight(device, name, made.session, since, patience_s)
+            heard = await self._timed(made, device, "insight", name, work)
+            if heard is None:
+                self._remember(made, device, domain)
+                continue
+            one = Heard(device, domain, heard.values)
+            made.heard.append(one)
+            self._last[device, domain] = (heard.at, one)
         await self._infer(made, device)
 
-    async def _insight(self, device: str, name: str, session: str, since: float) -> Sample:
-        until = time.monotonic() + INSIGHT_S
+    def _remember(self, made: Round, device: str, domain: str) -> None:
+        """Its last words instead, called old."""
+        if (device, domain) in self._last:
+            at, old = self._last[device, domain]
+            stale_s = max(1.0, time.time() - at)
+            made.heard.append(Heard(device, domain, old.values, stale_s=stale_s))
+
+    async def _insight(
+        self, device: str, name: str, session: str, since: float, patience_s: float
+    ) -> Sample:
+        until = time.monotonic() + patience_s
         while (left_s := until - time.monotonic()) > 0:
             try:
                 return await self._follow(f"{name}@{device}", session, since, left_s)
             except NoSuchName:  # the feed opens with its first message, and gossip tells of it
                 await asyncio.sleep(AGAIN_S)
-        raise _none(name, device)
+        raise _none(name, device, patience_s)
 
     async def _follow(self, name: str, session: str, since: float, timeout_s: float) -> Sample:
         events = self._agent.follow(name, timeout_s=timeout_s)
@@ -171,7 +180,7 @@ class Phone:
                     and event.value.at >= since
                 ):
                     return event.value
-        raise _none(*name.split("@"))
+        raise _none(*name.split("@"), timeout_s)
 
     async def _infer(self, made: Round, device: str) -> None:
         """The device's own model reads the view so far, its own part included."""
@@ -219,9 +228,12 @@ class Phone:
         await self._agent.publish(ALARM, {"text": made.alarm}, key=made.session)
         return made.alarm
 
-    async def _alive(self, device: str) -> bool:
-        peers = await self._agent.peers()
-        return any(peer.name == device and peer.state == "alive" for peer in peers)
+    async def _patience_s(self, device: str) -> float:
+        """How long to wait for a device, 0 for one that is dead, gone or unknown."""
+        for peer in await self._agent.peers():
+            if peer.name == device:
+                return {"alive": INSIGHT_S, "suspect": SUSPECT_S}.get(peer.state, 0.0)
+        return 0.0
 
     async def _timed(self, made: Round, device: str, what: str, name: str, work: Any) -> Any:
         began = time.monotonic()
@@ -241,5 +253,5 @@ class Phone:
         return found
 
 
-def _none(name: str, device: str) -> GossamerError:
-    return GossamerError(f"no insight of {name} from the {device} within {INSIGHT_S:g} s")
+def _none(name: str, device: str, patience_s: float) -> GossamerError:
+    return GossamerError(f"no insight of {name} from the {device} within {patience_s:.0f} s")

@@ -235,8 +235,8 @@ class Story:
 
     async def _state(self, name: str, *, alive: bool) -> None:
         async def look() -> bool:
-            seen = (await self.stage.peers("phone")).get(name, {})
-            return (seen.get("state") == "alive") is alive
+            state = (await self.stage.peers("phone")).get(name, {}).get("state", "unknown")
+            return state == "alive" if alive else state not in {"alive", "suspect"}
 
         await self.stage.until(look, f"the phone sees {name} {'back' if alive else 'gone'}")
 
