@@ -180,7 +180,8 @@ class Phone:
                     and event.value.at >= since
                 ):
                     return event.value
-        raise _none(*name.split("@"), timeout_s)
+        place, _, device = name.partition("@")
+        raise _none(place, device, timeout_s)
 
     async def _infer(self, made: Round, device: str) -> None:
         """The device's own model reads the view so far, its own part included."""
