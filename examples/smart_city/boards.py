@@ -12,22 +12,25 @@ from pathlib import Path
 from examples.smart_city.cast import CAMERA, JUNCTION, Town, actors
 
 FOLDER = Path(__file__).parent
-BROKER = "192.168.1.20"  # the junction's board: apt install mosquitto there
+BROKER = "192.168.1.20"  # the junction's board
 FIRST = 20  # of the addresses, which are made up
 HEAD = """\
 # The city on twelve boards, written by python -m examples.smart_city.boards: put your own addresses
-# in. The junction's board is the broker's as well; what the sensors send is replayed there.
+# in. The junction's board is the broker's as well (mosquitto, with a listener for the others and
+# OpenCV on the camera's board: pip install opencv-python-headless); the sensors are replayed there.
 
 [mesh]
 name = "city"
-owner = "owner"
+owner = "~/gossamer-city-owner"  # not in here: this folder goes to every board
 
 [defaults]
 user = "pi"
 groups = ["city"]
 
 [defaults.files]
-".." = "examples"
+"../__init__.py" = "examples/__init__.py"
+"../_stage.py" = "examples/_stage.py"
+"." = "examples/smart_city"
 """
 
 

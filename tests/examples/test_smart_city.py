@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import httpx
 import pytest
 
 from agents.boards.deploy.inventory import load_inventory
+from agents.boards.deploy.release import gather, render
 from agents.config import make_config
 from agents.orchestrator.plan import MAX_STEPS
 from agents.sensors.broker import mosquitto
@@ -191,8 +194,6 @@ def searched(records: Records, question: str) -> str:
         assert isinstance(answer, Done)
         return answer.text
 
-    import asyncio
-
     return asyncio.run(main())
 
 
@@ -228,8 +229,12 @@ def test_the_inventory_is_what_the_cast_says_and_every_board_could_start(tmp_pat
         assert (FOLDER / path).read_text() == text, "python -m examples.smart_city.boards"
     inventory = load_inventory(FOLDER / "inventory.toml")
     assert len(inventory.hosts) == 12
-    import tomllib
-
     for host in inventory.hosts:
-        raw = tomllib.loads(inventory.path(host.config).read_text())
-        make_config({**raw, "node": {"state": "s"}}, base=tmp_path)
+        text = render(inventory, host, seeds=["tcp://192.168.1.20:7102#KEY"])
+        assert make_config(tomllib.loads(text), base=tmp_path).node.control_port == 7100
+        sent = {blob.path for blob in gather(inventory, host, b"key")}
+        assert {"examples/__init__.py", "examples/smart_city/records.py"} <= sent
+        for run in host.run:
+            assert f"{run.command[2].replace('.', '/')}.py" in sent
+    # The folder goes to every board: the mesh's secret must lie elsewhere.
+    assert not inventory.path(inventory.mesh.owner).is_relative_to(FOLDER)
