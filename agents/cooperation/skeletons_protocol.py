@@ -271,8 +271,8 @@ def leaks(private: str, outgoing: Iterable[str], known: Iterable[str] = ()) -> l
                 piece = theirs[start : start + len(secret)]
                 if all(_near(a, b) for a, b in zip(secret, piece, strict=True)):
                     leaked.setdefault(" ".join(secret), tuple(piece) != secret)
-        for span, piece in _runs(words, theirs, index):
-            leaked.setdefault(span, span != piece)
+        for span, said in _runs(words, theirs, index):
+            leaked.setdefault(span, span != said)
     return [Leak(span, fuzzy) for span, fuzzy in leaked.items()]
 
 
