@@ -15,10 +15,10 @@ from typing import Any
 import aiomqtt
 import pytest
 
-from agents.sensors.bridge import MqttBridge
+from agents.sensors.bridge import CONFIRM_EVERY, MqttBridge
 from agents.sensors.broker import LocalBroker, mosquitto
 from agents.sensors.config import MqttSection
-from agents.sensors.session import RECEIVE_MAX
+from agents.sensors.session import RECEIVE_MAX, Session
 from capabilities.data.capability import Feed, FeedsCapability, served_feed
 from capabilities.data.log import FeedLimits
 from capabilities.data.store import FeedStore
@@ -231,6 +231,29 @@ def test_a_backlog_that_comes_again_is_published_once(broker: LocalBroker, tmp_p
             assert published()["mqtt_lost"] == published()["mqtt_publisher_restarts"] == 0
 
     run(main())
+
+
+def test_no_more_is_published_than_is_remembered_while_the_broker_confirms_nothing(
+    broker: LocalBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(session: Session) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Session, "confirmed", never)
+    most = 2 * CONFIRM_EVERY
+
+    async def main() -> None:
+        given = section(broker)
+        async with bridging(tmp_path / "node", given) as (bridge, _):
+            await until(lambda: bridge.connected, "the broker")
+        await send_many(broker, 2 * RING)
+        async with bridging(tmp_path / "node", given) as (bridge, desk):
+            await until(lambda: len(values(desk)) >= most, "what it may take")
+            await asyncio.sleep(QUIET_S)
+            assert values(desk) == list(range(most))
+
+    run(main())
+    assert most <= RING
 
 
 def test_a_broker_set_back_to_an_old_queue_is_known_by_the_epoch(
