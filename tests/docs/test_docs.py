@@ -32,7 +32,7 @@ def quoted(text: str) -> Iterator[str]:
             yield from _in_shell(body)
     plain = FENCE.sub("", text)
     for found in QUOTED.findall(plain):
-        yield " ".join(found.split())
+        yield from _in_shell(" ".join(found.split()))
 
 
 def _in_shell(body: str) -> Iterator[str]:
