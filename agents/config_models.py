@@ -25,6 +25,9 @@ class NameSection(_Section):
     priority: int = 10
     weight: int = 10
     system: str = ""
+    languages: tuple[str, ...] = ()
+    """BCP 47 tags that the model answers in, such as "en" or "de-AT"; empty: not said, which is
+    no reason for others not to ask."""
 
 
 class SplitSection(_Section):

@@ -273,6 +273,7 @@ def _well_known(name: str, model: EmbeddedModel) -> ServedName:
         description=known.description or model.description,
         examples=known.examples or model.examples,
         model=model.name,
+        languages=model.languages,
     )
 
 
@@ -286,6 +287,7 @@ def _served(section: NameSection, model: str) -> ServedName:
         priority=section.priority,
         weight=section.weight,
         model=model,
+        languages=section.languages,
     )
 
 

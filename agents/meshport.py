@@ -187,12 +187,14 @@ class NodePort:
 
 
 def _model(models: Sequence[ModelInfo], served: ServedName) -> ModelInfo | None:
-    """The model behind a name. A name calls it by its file, or by what its header says; where a
-    node has only one and the name has a model, it is that."""
+    """The model behind a name, which calls it by its file or by what its header says. Where a
+    node's only model does not tell its file (paced ones have none), it is that."""
     if not served.model:
         return None
-    called = [m for m in models if served.model in {m.file, m.name}]
-    return called[0] if called else models[0] if len(models) == 1 else None
+    called = [model for model in models if served.model in {model.file, model.name}]
+    if not called and len(models) == 1 and not models[0].file:
+        return models[0]
+    return called[0] if called else None
 
 
 def _age_s(newest: float, wall: float) -> float:

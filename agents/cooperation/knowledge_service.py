@@ -305,6 +305,7 @@ def _served_documents(domain: str, sources: Sequence[Source]) -> ServedName:
         domain=domain,
         description=f"{domain.replace('_', ' ')}, from documents{about}"[:200],
         model=DOCUMENTS,
+        newest=max(source.created for source in sources),
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from capabilities.base import ACCEPTED, Admission, Capability, Occupancy, Request
 from capabilities.messages import Done, Sample, encode, question_in
 from mesh.core.errors import NoSuchName
-from mesh.core.records import ServedName
+from mesh.core.records import LIVE, ServedName
 
 RAW = "data.gpt/machine/raw"
 SUMMARY = "data.gpt/machine/summary"
@@ -117,12 +117,15 @@ class MachineCapability(Capability):
                     "How much memory is free?",
                     "What is the load of the computer?",
                 ),
+                languages=("en",),
+                newest=LIVE,
             ),
             ServedName(
                 name=RAW,
                 domain="machine",
                 description="Readings of load, memory and temperature, as they are made.",
                 kind="subscribe",
+                newest=LIVE,
             ),
         )
 

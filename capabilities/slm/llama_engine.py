@@ -101,6 +101,7 @@ class LlamaEngine:
             vocab_hash=head.vocab_hash,
             file_sha256=header.file_sha256(path),
             embedding_dim=self._model.width,
+            file=path.stem,
         )
         self._forwards = Forwards(
             self._model,

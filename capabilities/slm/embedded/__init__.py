@@ -35,6 +35,7 @@ class EmbeddedModel:
     thinks: bool
     reply_tokens: int
     examples: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ("en",)
 
 
 _MODELS = (
