@@ -129,6 +129,8 @@ class Agent:
         self.port.leaving = Leaving(redactor, record, f"{me.name} {show_id(me.node)}")
         self.parts = make_parts(
             classifier=config.parts.classifier,
+            complexity=config.parts.complexity,
+            gap=config.parts.gap,
             planner=config.parts.planner,
             policy=config.parts.policy,
             escalation=config.parts.escalation,
@@ -187,9 +189,12 @@ class Agent:
 
     async def _options(self) -> dict[str, dict[str, object]]:
         """What the deciding parts take from the configuration."""
-        if self.config.parts.escalation != "ladder":
-            return {}
-        return await asyncio.to_thread(ladder_options, self.config.cloud)
+        parts, found = self.config.parts, dict[str, dict[str, object]]()
+        if parts.escalation == "ladder":
+            found |= await asyncio.to_thread(ladder_options, self.config.cloud)
+        if parts.gap_curves is not None:
+            found["gap"] = {"file": str(parts.gap_curves)}
+        return found
 
     async def _start_capability(self, capability: Capability) -> None:
         try:

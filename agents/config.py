@@ -69,6 +69,14 @@ class PartsSection(_Section):
     """Which implementation decides; a name from the registry or ``module:attribute``."""
 
     classifier: str = "ngram"
+    complexity: str = "features"
+    """Or "head": trained on generated questions; both are as quick."""
+    gap: str = "fitted"
+    """How far a draft is believed: by the curves of the shipped models, or of ``gap_curves``.
+    "learning" also goes by which questions each model got right here, and costs some 40 MB;
+    "evidence" goes by token probabilities alone."""
+    gap_curves: Path | None = None
+    """Curves of one's own (docs/understanding.md) beside the shipped ones."""
     planner: str = "rules"
     policy: str = "load_aware"
     escalation: str = "ladder"
@@ -437,7 +445,13 @@ def make_config(raw: dict[str, Any], *, base: Path, source: str = "configuration
             if (path := getattr(config.mqtt, field)) is not None
         }
     )
-    return config.model_copy(update={"node": node, "model": models, "http": http, "mqtt": mqtt})
+    parts = config.parts
+    if parts.gap_curves is not None:
+        curves = (base / parts.gap_curves.expanduser()).resolve()
+        parts = parts.model_copy(update={"gap_curves": curves})
+    return config.model_copy(
+        update={"node": node, "model": models, "http": http, "mqtt": mqtt, "parts": parts}
+    )
 
 
 def _absolute_cloud(cloud: CloudSection, base: Path) -> CloudSection:

@@ -48,6 +48,7 @@ GAPS: Registry[GapDetector] = Registry(
     {
         "evidence": "agents.classifier.gap:EvidenceGap",
         "fitted": "agents.classifier.shipped:fitted_gap",
+        "learning": "agents.classifier.shipped:learning_gap",
     },
 )
 MATCHERS: Registry[Matcher] = Registry(
@@ -99,7 +100,7 @@ class PartsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     classifier: str = "ngram"
     complexity: str = "features"
-    gap: str = "evidence"
+    gap: str = "fitted"
     matcher: str = "rules"
     planner: str = "rules"
     policy: str = "load_aware"

@@ -20,6 +20,7 @@ from capabilities.messages import Evidence
 
 LOWEST = 1e-6
 SMALLEST_DOUBT = 1e-4  # of a mean log-probability, before its logarithm is taken
+MOST_SPREADS = 6.0  # from its mean that a signal may pull: one stray value must not decide
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 EVIDENCE = (
@@ -33,6 +34,9 @@ CLAIMS = (
 )  # fmt: skip
 SECOND, LIKENESS, KNOWN = "second_draft_agrees", "question_answer_likeness", "known"
 SIGNALS = (*EVIDENCE, *CLAIMS, SECOND, LIKENESS, KNOWN)
+# What costs something to find out. A curve that weighs one of these is for drafts that have it;
+# that nothing like the question was ever graded (KNOWN) is no reason against a curve.
+DEAR = frozenset({SECOND, LIKENESS})
 
 
 class Signal(msgspec.Struct, frozen=True):
@@ -68,13 +72,19 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
         if len(self.scores) != len(self.shares) or self.scores != sorted(self.scores):
             raise ValueError("the knots must rise and be as many as their shares")
 
+    @property
+    def needs(self) -> frozenset[str]:
+        """The dear signals that a draft must have to be judged by this curve."""
+        return DEAR & self.signals.keys()
+
     def score(self, found: dict[str, float]) -> float:
         """The logistic curve's probability, before the isotonic step."""
         logit = self.bias
         for name, signal in self.signals.items():
             value = found.get(name)
             if value is not None and math.isfinite(value):
-                logit += signal.weight * (value - signal.mean) / signal.spread
+                spreads = (value - signal.mean) / signal.spread
+                logit += signal.weight * min(MOST_SPREADS, max(-MOST_SPREADS, spreads))
         return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, logit))))
 
     def probability(self, found: dict[str, float]) -> float:

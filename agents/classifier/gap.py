@@ -49,7 +49,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     The rest may be left out; a model's fitted curve uses what is there: the question, a second
     draft, the likeness of question and answer (cosine), and the share of the nearest graded
-    questions that the model got right.
+    questions that the model got right. ``file_sha256`` says which file of the model answered.
     """
 
     text: str
@@ -61,16 +61,19 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     second: str | None = None
     likeness: float | None = None
     known: float | None = None
+    file_sha256: str = ""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """``confidence`` is the estimated probability of being right; ``why`` is one sentence."""
+    """``confidence`` is the estimated probability of being right; ``why`` is one sentence;
+    ``judged_by`` says by which curve."""
 
     action: str
     confidence: float
     why: str
     declined: bool = False
     cut: bool = False
+    judged_by: str = ""
 
 
 class GapDetector(Protocol):
@@ -84,7 +87,9 @@ class EvidenceGap:
     """Judges by the evidence that came with the draft, per model when it is calibrated.
 
     ``curves`` are fitted (:mod:`agents.classifier.doubt`) and win over ``calibrations``, which
-    are coefficients written by hand.
+    are coefficients written by hand. A model may have several curves: the one that uses most of
+    what is known of a draft judges it. A curve that was fitted on one file of a model is not used
+    for drafts of another.
     """
 
     def __init__(
@@ -92,7 +97,11 @@ class EvidenceGap:
         calibrations: Mapping[str, Mapping[str, float]] | None = None,
         curves: Iterable[Curve] = (),
     ) -> None:
-        self._curves = {curve.model: curve for curve in curves}
+        self._curves: dict[str, list[Curve]] = {}
+        for curve in curves:
+            self._curves.setdefault(curve.model, []).append(curve)
+        for several in self._curves.values():
+            several.sort(key=lambda curve: -len(curve.signals))
         self._by_model = {
             model: msgspec.convert(dict(values), Calibration)
             for model, values in (calibrations or {}).items()
@@ -108,24 +117,43 @@ class EvidenceGap:
             return Verdict(
                 action=ASK_OTHER, confidence=0.0, why=f"{who} says that it cannot", declined=True
             )
-        sure = self.probability(draft)
+        curve, found = self._curve(draft)
+        if curve is None:
+            sure, by = self.confidence(draft.evidence, draft.model), "no curve of its own"
+        else:
+            sure, by = curve.probability(found), f"a curve of {curve.questions} graded answers"
         if draft.finish != "stop":
             return Verdict(
                 action=ASK_OTHER,
                 confidence=min(sure, floor / 2),
                 why=f"the answer was cut off ({draft.finish})",
                 cut=True,
+                judged_by=by,
             )
         if sure < floor:
             why = f"the model was unsure of its answer ({sure:.2f})"
-            return Verdict(action=ASK_OTHER, confidence=sure, why=why)
-        return Verdict(action=ACCEPT, confidence=sure, why="sure enough")
+            return Verdict(action=ASK_OTHER, confidence=sure, why=why, judged_by=by)
+        return Verdict(action=ACCEPT, confidence=sure, why="sure enough", judged_by=by)
 
     def probability(self, draft: Draft) -> float:
         """The estimated probability that this draft is right."""
-        curve = self._curves.get(draft.model)
+        curve, found = self._curve(draft)
         if curve is None:
             return self.confidence(draft.evidence, draft.model)
+        return curve.probability(found)
+
+    def _fitting(self, draft: Draft) -> list[Curve]:
+        return [
+            curve
+            for curve in self._curves.get(draft.model, ())
+            if not curve.file_sha256 or curve.file_sha256 == draft.file_sha256
+        ]
+
+    def _curve(self, draft: Draft) -> tuple[Curve | None, dict[str, float]]:
+        """The curve that uses most of what is known of the draft, and what is known."""
+        curves = self._fitting(draft)
+        if not curves:
+            return None, {}
         found = signals(
             draft.evidence,
             question=draft.question,
@@ -134,7 +162,9 @@ class EvidenceGap:
             likeness=draft.likeness,
             known=draft.known,
         )
-        return curve.probability(found)
+        # Without any that fits, the one that lacks least: a signal that is missing is its mean.
+        best = min(curves, key=lambda curve: len(curve.needs - found.keys()))
+        return next((c for c in curves if c.needs <= found.keys()), best), found
 
     def confidence(self, evidence: Evidence, model: str = "") -> float:
         """The estimated probability that an answer with this evidence is right."""

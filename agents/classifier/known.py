@@ -6,10 +6,14 @@ vote, and each counts by its likeness. Nothing is remembered of the words themse
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from agents.classifier.gap import Draft, EvidenceGap, Verdict
 
 MAX_GRADED = 512  # per model; 256 numbers of 4 bytes each: half a megabyte
 MAX_MODELS = 16
@@ -70,3 +74,36 @@ class Graded:
     def _forget(self, model: str) -> None:
         for kept in (self._rows, self._right, self._count):
             kept.pop(model, None)
+
+
+class Embeds(Protocol):
+    """What makes vectors of sentences: rows of length one."""
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        """Rows of shape (texts, dimensions)."""
+
+
+class LearningGap:
+    """A gap detector (:class:`~agents.classifier.gap.GapDetector`) that also goes by likeness,
+    and by which questions each model was seen to get right or wrong."""
+
+    def __init__(self, words: EvidenceGap, embedder: Embeds, memory: Graded | None = None) -> None:
+        self._words, self._embedder, self._memory = words, embedder, memory or Graded()
+
+    def judge(self, draft: Draft, floor: float) -> Verdict:
+        """See :class:`~agents.classifier.gap.GapDetector`."""
+        if draft.question and draft.text.strip():
+            asked, said = self._embedder.embed([draft.question, draft.text])
+            draft = msgspec.structs.replace(
+                draft, likeness=float(asked @ said), known=self._memory.known(draft.model, asked)
+            )
+        return self._words.judge(draft, floor)
+
+    def graded(self, model: str, question: str, *, right: bool) -> None:
+        """This model answered the question rightly, or did not."""
+        self._memory.add(model, self._embedder.embed([question])[0], right=right)
+
+    def foreseen(self, model: str, question: str) -> float | None:
+        """How probably the model will get it right, before it is asked; None: nothing like it
+        was ever graded."""
+        return self._memory.known(model, self._embedder.embed([question])[0])

@@ -22,6 +22,7 @@ from agents.classifier.catalogue import KnownName
 from agents.classifier.features import Text, cosine
 from mesh.core.errors import ConfigError
 
+MAX_SUCCESSES, MAX_SUCCESSFUL = 8, 64  # questions of a name, names: some kilobytes each
 NONE = ""  # the label of "no name fits" in the head
 _ALIKE = (
     "example_words",
@@ -127,12 +128,20 @@ class NgramClassifier:
     def __init__(self, weights: Weights) -> None:
         self._weights = weights
         self._head = Head(weights)
+        self._successes: dict[str, tuple[Text, ...]] = {}
+
+    def succeeded(self, question: str, name: str) -> None:
+        """Remember that ``name`` answered the question well; the oldest is forgotten."""
+        rows = self._successes.pop(name, ())
+        self._successes[name] = (*rows, features.read(question))[-MAX_SUCCESSES:]
+        while len(self._successes) > MAX_SUCCESSFUL:
+            del self._successes[next(iter(self._successes))]
 
     def classify(self, question: str, names: Sequence[KnownName]) -> Relevance:
         """See :class:`RelevanceClassifier`; about a millisecond for ten names."""
         head = self._head.log_probabilities(question)
         seen = features.read(question)
-        rows = [likeness(seen, known, head) for known in names]
+        rows = [likeness(seen, known, head, self._successes.get(known.name, ())) for known in names]
         utilities = [_dot(self._weights.likeness, LIKENESS, row) for row in rows]
         none = _dot(self._weights.nothing, NOTHING, nothing(seen, rows, head))
         everything = [*utilities, none]
@@ -149,11 +158,15 @@ class NgramClassifier:
         )
 
 
-def likeness(seen: Text, known: KnownName, head: dict[str, float]) -> tuple[float, ...]:
-    """How a question resembles what is said of a name: the values of :data:`LIKENESS`."""
+def likeness(
+    seen: Text, known: KnownName, head: dict[str, float], successes: Sequence[Text] = ()
+) -> tuple[float, ...]:
+    """How a question resembles what is said of a name, and what it answered well before: the
+    values of :data:`LIKENESS`."""
     profile = _profile(known)
-    by_words = sorted((cosine(seen.words, text.words) for text in profile.examples), reverse=True)
-    by_pieces = max((cosine(seen.pieces, text.pieces) for text in profile.examples), default=0.0)
+    examples = (*profile.examples, *successes)
+    by_words = sorted((cosine(seen.words, text.words) for text in examples), reverse=True)
+    by_pieces = max((cosine(seen.pieces, text.pieces) for text in examples), default=0.0)
     content = seen.content
     shape = max((text.calculation for text in profile.examples), default=0.0)
     counts = seen.calculation >= 0.5

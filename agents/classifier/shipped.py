@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from importlib import resources
+from importlib.abc import Traversable
 from pathlib import Path
 
 import msgspec
 
 from agents.classifier.complexity import HeadComplexity, HeadWeights
 from agents.classifier.doubt import Curve
-from agents.classifier.gap import EvidenceGap
+from agents.classifier.gap import EvidenceGap, GapDetector
 from agents.classifier.relevance import NgramClassifier, RelevanceClassifier, Weights
+from capabilities.slm import header
+from capabilities.slm.embedded import embedded_models
 from mesh.core.errors import ConfigError
+
+log = logging.getLogger("gossamer.classifier")
 
 WEIGHTS_FILE = "relevance.json"
 COMPLEXITY_FILE = "complexity.json"
+CURVES_FILE = "curves.json"
 MAX_CURVES_BYTES = 4 << 20  # a curve is a few kilobytes
+REFIT = "run python -m agents.classifier.training.gap"
 RETRAIN = "run python -m agents.classifier.training.train"
 
 
@@ -56,14 +64,49 @@ def head_complexity() -> HeadComplexity:
         ) from error
 
 
-def fitted_gap(file: str) -> EvidenceGap:
-    """Doubt by the curves in ``file``, which ``python -m agents.classifier.training.gap`` wrote;
-    models without one are judged by the default. Raises :class:`ConfigError`."""
-    hint = "run python -m agents.classifier.training.gap --out FILE"
-    path = Path(file).expanduser()
+@lru_cache(maxsize=1)
+def shipped_curves() -> tuple[Curve, ...]:
+    """The curves of the embedded models as their files are now; one that was fitted on another
+    file is left out, and told once. Raises :class:`ConfigError`."""
+    found = _curves(resources.files("agents.classifier").joinpath(CURVES_FILE), REFIT)
+    files = {header.file_sha256(model.path) for model in embedded_models().values()}
+    stale = sorted({curve.model for curve in found if curve.file_sha256 not in files})
+    if stale:
+        log.warning(
+            "how far %s may be believed was fitted on another file: judged with caution (%s)",
+            ", ".join(stale),
+            REFIT,
+        )
+    return tuple(curve for curve in found if curve.file_sha256 in files)
+
+
+def fitted_gap(file: str = "") -> EvidenceGap:
+    """Doubt by the curves that are shipped, and by those in ``file``, which ``python -m
+    agents.classifier.training.gap`` wrote; models without one are judged by the default. Raises
+    :class:`ConfigError`."""
+    return EvidenceGap(curves=_all_curves(file))
+
+
+def learning_gap(file: str = "") -> GapDetector:
+    """The same beside a memory of which questions each model got right here, and how alike
+    question and answer are; the embedder costs some 40 MB."""
+    from agents.classifier.known import LearningGap
+    from capabilities.embedding.static import shipped
+
+    return LearningGap(EvidenceGap(curves=_all_curves(file)), shipped())
+
+
+def _all_curves(file: str) -> tuple[Curve, ...]:
+    own = _curves(Path(file).expanduser(), f"{REFIT} --out FILE") if file else []
+    named = {curve.model for curve in own}
+    return (*own, *(curve for curve in shipped_curves() if curve.model not in named))
+
+
+def _curves(path: Path | Traversable, hint: str) -> list[Curve]:
     try:
-        if path.stat().st_size > MAX_CURVES_BYTES:
+        data = path.read_bytes()
+        if len(data) > MAX_CURVES_BYTES:
             raise ConfigError(f"{path} is too large to hold curves", hint=hint)
-        return EvidenceGap(curves=msgspec.json.decode(path.read_bytes(), type=list[Curve]))
+        return msgspec.json.decode(data, type=list[Curve])
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint=hint) from error

@@ -9,6 +9,8 @@ from mesh.core.errors import ConfigError
 from mesh.core.wire import Reach
 
 MAX_TIMEOUT_S = 24 * 3600.0
+MAX_TEXTS = 64
+MAX_AGE_S = 100 * 365 * 86_400.0
 
 
 def text_of(args: dict[str, Any], key: str) -> str:
@@ -17,6 +19,16 @@ def text_of(args: dict[str, Any], key: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{key!r} is missing or empty")
     return value
+
+
+def texts_of(args: dict[str, Any], key: str) -> tuple[str, ...]:
+    """A short list of texts; none where nothing is said."""
+    value = args.get(key) or []
+    if not isinstance(value, list) or len(value) > MAX_TEXTS:
+        raise ConfigError(f"{key!r} is a list of at most {MAX_TEXTS} texts")
+    if not all(isinstance(one, str) and one for one in value):
+        raise ConfigError(f"{key!r} is a list of texts")
+    return tuple(value)
 
 
 def timeout_of(args: dict[str, Any], default_s: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -52,11 +52,14 @@ async def ask_and_show(
     timeout_s: float = ASK_TIMEOUT_S,
     policy: str = "",
     objective: str = "latency",
+    wishes: Mapping[str, Any] | None = None,
 ) -> int:
-    """Ask, show the answer as it comes and its route; 0 for an answer, 1 for none."""
+    """Ask, show the answer as it comes and its route; 0 for an answer, 1 for none. ``wishes``
+    are further arguments of the verb ``ask``."""
     args = {"question": question, "timeout_s": timeout_s, "reach": reach}
     args |= {"policy": policy} if policy else {}
     args |= {"objective": objective} if objective != "latency" else {}
+    args |= wishes or {}
     if as_json:
         found = await client.fetch("ask", args, silence_s=timeout_s + GRACE_S)
         print_json(found)

@@ -10,13 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.faces.arguments import MAX_TIMEOUT_S, number_of, reach_of, text_of, timeout_of, trace_of
+from agents.faces.arguments import (
+    MAX_AGE_S,
+    MAX_TIMEOUT_S,
+    number_of,
+    reach_of,
+    text_of,
+    texts_of,
+    timeout_of,
+    trace_of,
+)
 from agents.faces.client import Result
 from agents.faces.control import Handler, unary, version
 from agents.faces.verbs_admin import AdminVerbs
 from agents.faces.verbs_card import CardVerbs
 from agents.faces.verbs_data import DataVerbs
 from agents.faces.verbs_documents import DocumentVerbs
+from agents.faces.verbs_feedback import FeedbackVerbs
 from agents.faces.verbs_generate import MAX_MESSAGES, GenerateVerbs
 from agents.faces.verbs_knowledge import KnowledgeVerbs
 from agents.faces.verbs_security import SecurityVerbs
@@ -81,6 +91,7 @@ class Verbs:
             **KnowledgeVerbs(self._agent).handlers(),
             **DocumentVerbs(self._agent, self._options).handlers(),
             **WriteVerbs(self._agent, self._options).handlers(),
+            **FeedbackVerbs(self._agent).handlers(),
             **WatchVerbs(self._agent, self).handlers(),
             **DataVerbs(self._agent).handlers(),
             **SensorVerbs(self._agent).handlers(),
@@ -329,6 +340,12 @@ class Verbs:
             policy=str(args.get("policy") or ""),
             objective=str(args.get("objective") or "latency"),
             patience_s=number_of(args, "patience_s", 0.0, low=0.0, high=MAX_TIMEOUT_S),
+            accuracy_floor=number_of(args, "accuracy_floor", 0.0, low=0.0, high=1.0),
+            language=str(args.get("language") or ""),
+            max_data_age_s=number_of(args, "max_data_age_s", 0.0, low=0.0, high=MAX_AGE_S),
+            modalities=frozenset(texts_of(args, "modalities")) or frozenset({"text"}),
+            vocab_hash=str(args.get("vocab_hash") or ""),
+            nodes=texts_of(args, "nodes"),
         )
 
     def _task(self, timeout_s: float, reach: Reach = Reach.MESH) -> Task:

@@ -11,11 +11,11 @@ import asyncio
 import msgspec
 
 from agents.classifier.catalogue import WORDLESS_KINDS
-from agents.classifier.matching import Need
 from agents.orchestrator import allocate as allocation
 from agents.orchestrator.calling import GRACE_S
 from agents.orchestrator.dispatch import Dispatcher, closing
 from agents.orchestrator.line import Line
+from agents.orchestrator.needs import need_of
 from agents.orchestrator.options import AskOptions
 from agents.orchestrator.verify import Assembly
 from agents.parts import Parts
@@ -73,7 +73,7 @@ class Asker:
             # Asked for by name: a reader answers tasks, though no question goes to it.
             healthy = [offer for offer in offers if offer.healthy]
             return tuple(parts.policy.order(healthy, context))
-        need = Need(reach=task.reach, accuracy_floor=options.accuracy_floor, tried=tried)
+        need = need_of(options, task.reach, offers, tried=tried)
         return allocation.allocate(name, offers, need, parts, context).order
 
     async def ask(

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 
-from agents.classifier.matching import Need
+from agents.classifier.gap import refuses
 from agents.escalation import Rung, Situation
 from agents.escalation.ladder import CLOUD_RUNG
 from agents.orchestrator import allocate as allocation
@@ -25,6 +25,8 @@ from agents.orchestrator.calling import Calls
 from agents.orchestrator.dispatch import Dispatcher, Make
 from agents.orchestrator.events import Failed, Finished, Retry, Started
 from agents.orchestrator.judging import Judge
+from agents.orchestrator.learning import UNKNOWN, Learning
+from agents.orchestrator.needs import need_of
 from agents.orchestrator.objectives import LATENCY, arrange
 from agents.orchestrator.plan import Plan, Step, critical_first, filled, path_lengths
 from agents.orchestrator.progress import Outcome, Run, StepState
@@ -64,6 +66,7 @@ class Executor:
         self._judge = Judge(port, parts, self.counters)
         self.reroute: Reroute = _no_other
         self.remembering = Remembering(port, parts)
+        self.learning = Learning(parts)
 
     async def run_plan(
         self, plan: Plan, routes: Mapping[int, Route], run: Run
@@ -203,10 +206,15 @@ class Executor:
                 state.note = f"{choice.node_name} was late: {called.offer.node_name} answered"
             declined = len(state.declined)
             if not self._judge.judged(state, run, called.offer, called.answer, assembly):
+                if refuses(called.answer.text):
+                    self.learning.declined(state, called.offer, called.answer.done.model)
                 if len(state.declined) == declined:  # who says "not my field" is to be trusted
                     self.remembering.doubted(state, called.offer)
             elif await self.remembering.verified(state, run):
+                self.learning.concluded(state, run.task.trace.hex())
                 return self._judge.conclude(state, run)
+            else:
+                self.learning.declined(state, called.offer, called.answer.done.model)
 
     async def _choose(self, state: StepState, run: Run) -> tuple[Offer | None, int]:
         """The node for the next attempt, and how many others could take over."""
@@ -216,13 +224,15 @@ class Executor:
             offers = self._port.resolve(state.name, run.task, frozenset(state.tried))
         except GossamerError as raised:
             error = raised
-        need = Need(
-            reach=run.task.reach,
-            accuracy_floor=run.options.accuracy_floor,
+        job = self.dispatch.job(run.options, state.question)
+        need = need_of(
+            run.options,
+            run.task.reach,
+            offers,
+            job=job,
             node=state.node,
             tried=frozenset(state.tried),
         )
-        job = self.dispatch.job(run.options, state.question)
         context = self.dispatch.context(
             run.options, job, state.name, self._port.now(), state.deadline
         )
@@ -240,6 +250,15 @@ class Executor:
             answer_tokens=job.answer_tokens,
         )
         order = self.remembering.ranked(state.name, arranged.order)
+        order, behind = self.learning.ranked(state.question, order)
+        if behind:
+            run.note(
+                self._port,
+                state.step.id,
+                "gap.before",
+                f"{', '.join(behind[:4])} got questions like it wrong: asked after the others",
+                threshold=UNKNOWN,
+            )
         allotted = msgspec.structs.replace(allotted, order=order)
         if run.options.objective != LATENCY:
             run.note(

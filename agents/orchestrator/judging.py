@@ -10,7 +10,7 @@ from agents.classifier.gap import ACCEPT
 from agents.halves import halves_line
 from agents.orchestrator import climbing
 from agents.orchestrator.progress import Kept, Outcome, Run, StepState
-from agents.orchestrator.verify import Answer, Assembly, better, verify
+from agents.orchestrator.verify import Answer, Assembly, better, drafted
 from agents.parts import Parts
 from agents.port import MeshPort, Offer
 from capabilities.messages import Paid
@@ -78,7 +78,13 @@ class Judge:
         """Keep the better answer; True when it will do."""
         floor = climbing.floor_of(self._parts, state, run.task, offer)
         expert = state.route.expert or state.switched
-        verdict = verify(answer, self._parts.gap, expert=expert, floor=floor)
+        draft = drafted(
+            answer,
+            question=state.question,
+            expert=expert,
+            file_sha256=offer.model.file_sha256 if offer.model else "",
+        )
+        verdict = self._parts.gap.judge(draft, floor)
         run.note(
             self._port,
             state.step.id,
@@ -86,7 +92,11 @@ class Judge:
             f"{verdict.action}: {verdict.why}",
             score=verdict.confidence,
             threshold=floor,
-            inputs={"node": offer.node_name, "finish": answer.done.finish},
+            inputs={
+                "node": offer.node_name,
+                "finish": answer.done.finish,
+                "judged_by": verdict.judged_by,
+            },
         )
         if answer.done.paid is not None:
             self._note_paid(run, state, offer, answer.done.paid)

@@ -18,6 +18,11 @@ class AskOptions(msgspec.Struct, frozen=True, kw_only=True):
     resources. ``policy`` takes the place of the configured scheduling policy; ``patience_s`` is
     how long one node may take to its first token (0: as long as there is time). ``trace``
     continues a trace that began elsewhere (16 bytes).
+
+    What the nodes must have: ``accuracy_floor`` of their measured accuracy, ``language`` (a BCP
+    47 tag) that they answer in, data not older than ``max_data_age_s`` (0: any),
+    ``modalities`` that they take, the vocabulary with ``vocab_hash``; ``nodes`` are the only
+    ones besides this one that a step may be given to (empty: all that the reach allows).
     """
 
     timeout_s: float = 30.0
@@ -32,6 +37,11 @@ class AskOptions(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     objective: str = "latency"
     accuracy_floor: float = 0.0
+    language: str = ""
+    max_data_age_s: float = 0.0
+    modalities: frozenset[str] = frozenset({"text"})
+    vocab_hash: str = ""
+    nodes: tuple[str, ...] = ()
     trace: bytes = b""
     caller: bytes = b""
     hops: int = 0

@@ -27,6 +27,7 @@ from agents.orchestrator.asking import Asker
 from agents.orchestrator.dispatch import Dispatcher
 from agents.orchestrator.events import Answered, AskEvent, Planned
 from agents.orchestrator.execute import Executor
+from agents.orchestrator.learning import Learning
 from agents.orchestrator.modelplan import ModelPlanner, merge_light
 from agents.orchestrator.objectives import OBJECTIVES
 from agents.orchestrator.options import AskOptions
@@ -55,6 +56,8 @@ __all__ = ["AskOptions", "Orchestrator", "make_parts"]
 def make_parts(
     *,
     classifier: str = "ngram",
+    complexity: str = "features",
+    gap: str = "fitted",
     planner: str = "rules",
     policy: str = "load_aware",
     escalation: str = "ladder",
@@ -66,6 +69,8 @@ def make_parts(
     return build(
         PartsConfig(
             classifier=classifier,
+            complexity=complexity,
+            gap=gap,
             planner=planner,
             policy=policy,
             escalation=escalation,
@@ -95,6 +100,11 @@ class Orchestrator:
     def use_memory(self, memory: Memory) -> None:
         """Look there before anybody is asked, and keep there what others answered."""
         self._executor.remembering.memory = memory
+
+    @property
+    def learning(self) -> Learning:
+        """What its parts learn from how steps went, and from what the asker says of answers."""
+        return self._executor.learning
 
     @property
     def dispatch(self) -> Dispatcher:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from agents.classifier.gap import ACCEPT, Draft, GapDetector, Verdict
+from agents.classifier.gap import ACCEPT, Draft, Verdict
 from capabilities.messages import Delta, Done, Event
 from mesh.core.errors import CapabilityFailed
 
@@ -73,17 +73,17 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
 
 
-def verify(answer: Answer, gap: GapDetector, *, expert: bool, floor: float) -> Verdict:
-    """Judge a whole answer."""
-    return gap.judge(
-        Draft(
-            text=answer.text,
-            finish=answer.done.finish,
-            evidence=answer.done.evidence,
-            model=answer.done.model,
-            expert=expert,
-        ),
-        floor,
+def drafted(answer: Answer, *, question: str, expert: bool, file_sha256: str = "") -> Draft:
+    """A whole answer as the gap detector sees it. ``file_sha256`` is of the model's file, as its
+    node advertises it."""
+    return Draft(
+        text=answer.text,
+        finish=answer.done.finish,
+        evidence=answer.done.evidence,
+        model=answer.done.model,
+        expert=expert,
+        question=question,
+        file_sha256=file_sha256,
     )
 
 

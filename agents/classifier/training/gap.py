@@ -1,10 +1,12 @@
 """Fits how far a model may be believed, from its graded answers.
 
-    python -m agents.classifier.training.gap --count 400 --out curves.json
+    python -m agents.classifier.training.gap
 
-Asks the embedded models questions on which they are right now and wrong then, grades them, and
-writes one curve per model. ``--log FILE`` takes graded answers of any model instead: one JSON
-object a line with the fields of :class:`~agents.classifier.training.grading.Graded`.
+Asks the embedded models questions on which they are right now and wrong then, beside ordinary
+ones, grades them, and writes two curves per model: one for drafts of which nothing dear is
+known, and one that also goes by likeness to the question and to graded ones. ``--log FILE`` takes
+graded answers of any model instead: one JSON object a line with the fields of
+:class:`~agents.classifier.training.grading.Graded`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from agents.classifier.doubt import Curve, Signal
 from agents.classifier.gap import refuses
 from agents.classifier.known import Graded as Memory
 from agents.classifier.regression import TooFewExamples, isotonic_fit, logistic_fit
+from agents.classifier.shipped import CURVES_FILE
 from agents.classifier.training import gap_questions, grading
 from agents.classifier.training.grading import Graded
 from mesh.core.errors import ConfigError
@@ -33,6 +36,8 @@ LEAST = 40  # answers of one model: fewer cannot weigh seventeen signals
 FOLDS = 5
 DECAY = 1.0
 MEMORY = 100_000  # graded questions while fitting: all of them
+# What a curve for an agent without an embedder, or without a second draft, cannot go by.
+PLAIN = frozenset({doubt.SECOND, doubt.LIKENESS, doubt.KNOWN})
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -66,7 +71,7 @@ def prepare(
                 row.evidence,
                 question=row.question,
                 answer=row.answer,
-                second=row.second,
+                second=row.second or None,
                 likeness=float(vector @ answer),
                 known=near,
             ),
@@ -89,15 +94,25 @@ def _left_out(rows: Sequence[Graded], vectors: Any) -> list[float | None]:
     return known
 
 
-def fit(model: str, seen: Sequence[Seen], *, isotonic: bool = True) -> Curve:
-    """The curve of one model; raises :class:`TooFewExamples`."""
+def fit(
+    model: str,
+    seen: Sequence[Seen],
+    *,
+    isotonic: bool = True,
+    without: frozenset[str] = frozenset(),
+    file_sha256: str = "",
+) -> Curve:
+    """The curve of one model; ``without`` are signals that it is not to weigh. Raises
+    :class:`TooFewExamples`."""
     if len(seen) < LEAST or not 0 < sum(s.right for s in seen) < len(seen):
         right = sum(s.right for s in seen)
         raise TooFewExamples(
             f"{model}: {len(seen)} graded answers, {right} of them right, are too few to fit on",
             hint=f"at least {LEAST}, some of them right and some wrong",
         )
-    names = [name for name in doubt.SIGNALS if any(name in s.found for s in seen)]
+    names = [
+        name for name in doubt.SIGNALS if name not in without and any(name in s.found for s in seen)
+    ]
     columns = np.array([[s.found.get(name, np.nan) for name in names] for s in seen])
     mean = np.nanmean(columns, axis=0)
     spread = np.maximum(np.nanstd(columns, axis=0), 1e-6)
@@ -112,6 +127,7 @@ def fit(model: str, seen: Sequence[Seen], *, isotonic: bool = True) -> Curve:
         },
         bias=round(bias, 6),
         questions=len(seen),
+        file_sha256=file_sha256,
         made_by="agents.classifier.training.gap",
     )
     if not isotonic:
@@ -142,34 +158,47 @@ def answered(rows: Iterable[Graded]) -> list[Graded]:
 
 
 def curves(rows: Sequence[Graded]) -> list[Curve]:
-    """One curve per model that has graded answers enough; raises :class:`TooFewExamples`."""
+    """Two curves per model that has graded answers enough; raises :class:`TooFewExamples`."""
     by_model: dict[str, list[Graded]] = {}
     for row in answered(rows):
         by_model.setdefault(row.model, []).append(row)
     if not by_model:
         raise TooFewExamples("no graded answers", hint="every model declined every question?")
-    shuffled = {m: random.Random(SEED).sample(some, len(some)) for m, some in by_model.items()}
-    return [fit(model, prepare(some)) for model, some in shuffled.items()]
+    made = []
+    for model, some in by_model.items():
+        files = {row.file_sha256 for row in some}
+        if len(files) > 1:
+            raise TooFewExamples(f"{model}: the answers are of {len(files)} files of it")
+        seen = prepare(random.Random(SEED).sample(some, len(some)))
+        for without in (PLAIN, frozenset[str]()):
+            made.append(fit(model, seen, without=without, file_sha256=next(iter(files))))
+    return made
 
 
 def main() -> None:
     """See the module."""
+    shipped = Path(__file__).resolve().parent.parent / CURVES_FILE
     parser = argparse.ArgumentParser(
         description="Fit how far models may be believed.",
-        epilog="example: python -m agents.classifier.training.gap --count 400 --out curves.json",
+        epilog="example: python -m agents.classifier.training.gap --log graded.jsonl --out my.json",
     )
     parser.add_argument("--count", type=int, default=400, help="questions per domain")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--log", type=Path, help="graded answers instead of asking")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--out", type=Path, default=shipped, help="default: the file that the package ships"
+    )
     given = parser.parse_args()
     try:
         made = curves(_rows(given.log, given.count, given.seed))
     except (TooFewExamples, ConfigError) as error:
         parser.exit(1, f"{error.sentence()}\n")
-    given.out.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n")
+    given.out.write_bytes(msgspec.json.encode(made) + b"\n")
     for curve in made:
-        print(f"{curve.model}: fitted on {curve.questions} answers", file=sys.stderr)
+        print(
+            f"{curve.model}: {len(curve.signals)} signals on {curve.questions} answers",
+            file=sys.stderr,
+        )
 
 
 def _rows(log: Path | None, count: int, seed: int) -> list[Graded]:
@@ -179,7 +208,7 @@ def _rows(log: Path | None, count: int, seed: int) -> list[Graded]:
         except (OSError, msgspec.MsgspecError) as error:
             raise ConfigError(f"{log} cannot be read: {error}") from error
     rows = []
-    for domain in gap_questions.domains():
+    for domain in (*gap_questions.domains(), *gap_questions.ordinary()):
         print(f"{domain}: {count} questions", file=sys.stderr)
         rows += grading.grade(domain, count, seed)
     return rows

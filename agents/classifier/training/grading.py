@@ -13,12 +13,13 @@ from agents.classifier.training import gap_questions
 from capabilities.messages import Done, Evidence, Generate, Message
 from capabilities.slm import protocol
 from capabilities.slm.embedded import embedded_path
+from capabilities.slm.header import file_sha256
 from capabilities.slm.llama_engine import LlamaEngine
 from mesh.core.errors import ModelError
 
 SLOTS = 16
-SLOT_TOKENS = 512  # what the embedded models were trained on
-REPLY_TOKENS = 288  # the longest reply of a specialist, and some
+SLOT_TOKENS = 768  # the longest context of an embedded model
+REPLY_TOKENS = 448  # the longest reply of one
 DRAFT_TEMPERATURE = 0.7  # of the second draft: a sure model says the same again
 
 
@@ -31,14 +32,15 @@ class Graded(msgspec.Struct, frozen=True, kw_only=True):
     answer: str
     finish: str
     evidence: Evidence
-    second: str
+    second: str  # empty where none was asked for
     right: bool
     tokens: int = 0  # of the first draft, scratchpad included
+    file_sha256: str = ""  # of the model's file
 
 
-def grade(domain: str, count: int, seed: int) -> list[Graded]:
-    """``count`` questions of a domain, answered twice by its model in this process."""
-    model, draw = gap_questions.domains()[domain]
+def grade(domain: str, count: int, seed: int, *, drafts: int = 1) -> list[Graded]:
+    """``count`` questions of a domain, answered once or twice by its model in this process."""
+    model, draw = (gap_questions.domains() | gap_questions.ordinary())[domain]
     rng = random.Random(f"{seed} {domain}")
     drawn = [draw(rng) for _ in range(count)]
     engine = LlamaEngine(
@@ -62,7 +64,7 @@ def grade(domain: str, count: int, seed: int) -> list[Graded]:
                     done[reply.id] = event
 
     for number, question in enumerate(drawn):
-        for draft, temperature in enumerate((0.0, DRAFT_TEMPERATURE)):
+        for draft, temperature in enumerate((0.0, DRAFT_TEMPERATURE)[:drafts]):
             request = Generate(
                 messages=[Message("user", question.text)],
                 max_tokens=REPLY_TOKENS,
@@ -73,9 +75,9 @@ def grade(domain: str, count: int, seed: int) -> list[Graded]:
             engine.handle(protocol.Submit(id=2 * number + draft, request=request), keep)
     while engine.step(keep):
         pass
-    rows = []
+    rows, sha = [], file_sha256(embedded_path(model))
     for number, question in enumerate(drawn):
-        first, second = done[2 * number], done[2 * number + 1]
+        first, second = done[2 * number], done.get(2 * number + 1)
         rows.append(
             Graded(
                 domain=domain,
@@ -84,9 +86,10 @@ def grade(domain: str, count: int, seed: int) -> list[Graded]:
                 answer=first.text.strip(),
                 finish=first.finish,
                 evidence=first.evidence,
-                second=second.text.strip(),
+                second=second.text.strip() if second else "",
                 right=first.text.strip() in question.right,
                 tokens=first.usage.completion_tokens,
+                file_sha256=sha,
             )
         )
     return rows

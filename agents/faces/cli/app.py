@@ -29,6 +29,7 @@ from agents.faces.cli.common import (
 from agents.faces.cli.data import register as register_data
 from agents.faces.cli.deploy import register as register_deploy
 from agents.faces.cli.escalation import register as register_escalation
+from agents.faces.cli.feedback import register as register_feedback
 from agents.faces.cli.knowledge import register as register_knowledge
 from agents.faces.cli.ledger import register as register_ledger
 from agents.faces.cli.mcp import register as register_mcp
@@ -66,6 +67,7 @@ register_budget(app)
 register_data(app)
 register_deploy(app)
 register_escalation(app)
+register_feedback(app)
 register_ledger(app)
 register_mcp(app)
 register_knowledge(app)
@@ -176,6 +178,20 @@ def ask(
     objective: Annotated[
         ObjectiveName, typer.Option("--objective", help="What matters most for this one.")
     ] = ObjectiveName.LATENCY,
+    language: Annotated[
+        str, typer.Option("--language", metavar="TAG", help="Only who answers in it, such as de.")
+    ] = "",
+    max_age: Annotated[
+        float, typer.Option("--max-age", min=0.0, help="Only data this fresh, in seconds; 0: any.")
+    ] = 0.0,
+    min_accuracy: Annotated[
+        float,
+        typer.Option("--min-accuracy", min=0.0, max=1.0, help="Not who measured less for itself."),
+    ] = 0.0,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="NODE", help="Give it to no other nodes; may be repeated."),
+    ] = None,
     document: Annotated[
         Path | None,
         typer.Option(
@@ -238,6 +254,7 @@ def ask(
                     as_json=as_json,
                     policy=policy,
                     objective=objective.value,
+                    wishes=talk.wishes(language, max_age, min_accuracy, to or []),
                 ),
             )
     raise typer.Exit(code)

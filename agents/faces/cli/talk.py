@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -26,6 +27,7 @@ async def ask(
     as_json: bool,
     policy: str = "",
     objective: str = "latency",
+    wishes: Mapping[str, Any] | None = None,
 ) -> int:
     """Ask, show the answer as it comes and its route; the exit code."""
     return await ask_and_show(
@@ -36,7 +38,21 @@ async def ask(
         timeout_s=timeout_s,
         policy=policy,
         objective=objective,
+        wishes=wishes,
     )
+
+
+def wishes(
+    language: str, max_age_s: float, min_accuracy: float, nodes: list[str]
+) -> dict[str, Any]:
+    """What the nodes must have, as arguments of the verb ``ask``; only what was said."""
+    found = {
+        "language": language,
+        "max_data_age_s": max_age_s,
+        "accuracy_floor": min_accuracy,
+        "nodes": nodes,
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 class CallOptions(NamedTuple):

@@ -6,7 +6,7 @@ import pytest
 
 from agents.classifier.gap import ACCEPT, EvidenceGap, Verdict
 from agents.orchestrator import verify as module
-from agents.orchestrator.verify import Assembly, better, verify
+from agents.orchestrator.verify import Assembly, better, drafted
 from capabilities.messages import Delta, Done
 from mesh.core.errors import CapabilityFailed
 
@@ -21,7 +21,9 @@ def test_deltas_and_their_end_are_one_answer_without_the_scratchpad() -> None:
         assembly.take(event)
     answer = assembly.whole()
     assert answer.text == "11"
-    assert verify(answer, EvidenceGap(), expert=True, floor=0.3).action == ACCEPT
+    draft = drafted(answer, question="4 + 7", expert=True, file_sha256="ab")
+    assert (draft.text, draft.question, draft.file_sha256) == ("11", "4 + 7", "ab")
+    assert EvidenceGap().judge(draft, 0.3).action == ACCEPT
 
 
 def test_an_end_without_text_stands_for_what_was_streamed() -> None:
