@@ -2,8 +2,9 @@
 
 Each domain's questions are ones that the embedded model gets right now and wrong then; refusals
 are left out, since they are plain. Curves are fitted on one draw of questions and measured on
-another. Domains on which a model is right more or less often than the bounds are reported, but
-not counted.
+another; `auroc_shipped` and `ece_shipped` are those of the curves that the package ships, which
+know neither half (nor the embedder's signals). Domains on which a model is right more or less
+often than the bounds are reported, but not counted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.classifier.gap import Draft, EvidenceGap
 from agents.classifier.regression import TooFewExamples, auroc
+from agents.classifier.shipped import shipped_curves
 from agents.classifier.training import gap, gap_questions, grading
 from agents.classifier.training.grading import Graded
 from benchmarks._report import progress
@@ -67,6 +70,10 @@ def measure(
         entry["ece"] = round(ece(pairs), 4)
         if entry["counted"]:
             pooled += pairs
+        own = _shipped(held)
+        if own:
+            entry["auroc_shipped"] = round(_auroc(own), 4)
+            entry["ece_shipped"] = round(ece(own), 4)
     if out:
         grading.write(out / "graded.jsonl", raw)
     counted = [entry for entry in figures.values() if entry["counted"]]
@@ -76,6 +83,26 @@ def measure(
         "ece": round(ece(pooled), 4) if pooled else None,
         "domains": figures,
     }
+
+
+def _shipped(rows: Sequence[Graded]) -> list[tuple[float, bool]]:
+    """What an agent as it is shipped holds of each answer; nothing where no curve is of the file
+    that answered."""
+    judge = EvidenceGap(curves=shipped_curves())
+    drafts = [
+        Draft(
+            text=row.answer,
+            finish=row.finish,
+            evidence=row.evidence,
+            model=row.model,
+            question=row.question,
+            file_sha256=row.file_sha256,
+        )
+        for row in rows
+    ]
+    if not drafts or not judge.judge(drafts[0], 0.0).judged_by.startswith("a curve"):
+        return []
+    return [(judge.probability(draft), row.right) for draft, row in zip(drafts, rows, strict=True)]
 
 
 def _auroc(pairs: list[tuple[float, bool]]) -> float:

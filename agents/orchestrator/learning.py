@@ -58,6 +58,7 @@ class Learning:
         self._names = parts.classifier if isinstance(parts.classifier, LearnsNames) else None
         self._grades = parts.gap if isinstance(parts.gap, LearnsGrades) else None
         self._given: OrderedDict[str, list[Given]] = OrderedDict()
+        self.last = ""  # the trace of the newest answer, until something was said of it
 
     def ranked(self, question: str, order: Sequence[Offer]) -> tuple[tuple[Offer, ...], list[str]]:
         """The order with models that are known to get such questions wrong behind the others,
@@ -91,21 +92,18 @@ class Learning:
         given = Given(state.question, kept.name, kept.offer.node, model)
         self._given.setdefault(trace, []).append(given)
         self._given.move_to_end(trace)
+        self.last = trace
         while len(self._given) > MAX_ASKED:
             self._given.popitem(last=False)
         likely = state.route.probability >= self._parts.thresholds.name
         if likely and kept.verdict.confidence >= SURE:
             self._success(given)
 
-    @property
-    def last(self) -> str:
-        """The trace of the last answer; empty when there is none."""
-        return next(reversed(self._given), "")
-
     def told(self, trace: str, *, right: bool) -> list[Given]:
         """The asker says whether an answer was right; the answers that it is about, none where
         the trace is not known (any more)."""
         given = self._given.pop(trace, [])
+        self.last = "" if trace == self.last else self.last
         for one in given:
             if self._grades is not None and one.model:
                 self._grades.graded(one.model, one.question, right=right)

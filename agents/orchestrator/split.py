@@ -46,6 +46,9 @@ _QUESTION = re.compile(
     rf"|(?:what|which|whose)\s+(?!you\b|i\b|we\b|they\b|it\b|he\b|she\b|the\b|a\b)[\w-]+(?:\s+[\w-]+)?\s+{_AUX}"
     r"|(?:is|are|does|do|can|could|will|would|has|have|did)\s+"
     r"(?:you|i|we|it|the|this|that|there|a|an|my|all|every|any|each|anyone|anybody|nodes?)\b"
+    # "is PM2.5 of 41.7 safe": a thing with a reading, and not "is about 3 km long"
+    r"|(?:is|are|was|were)\s+(?!(?:about|at|over|under|above|below|more|less|only|nearly|not)\b)"
+    r"[a-z][\w.]*\s+(?:[a-z]+\s+){0,2}\d\S*\s+\S"
     r"|what\s+(?:about|happens|makes)\b|who\s+(?:made|wrote|runs|decides)\b",
     re.I,
 )

@@ -127,6 +127,51 @@ def test_a_file_of_curves_is_used_and_a_broken_one_named(tmp_path: Path) -> None
             fitted_gap(str(path))
 
 
+def test_a_curve_judges_only_drafts_of_the_file_that_it_was_fitted_on() -> None:
+    gap = EvidenceGap(curves=[Curve(model="m", signals={}, bias=-5.0, file_sha256="aa")])
+    drafts = [
+        Draft(text="yes", finish="stop", model="m", file_sha256=file) for file in ("aa", "bb", "")
+    ]
+    assert [gap.judge(draft, 0.3).action == ASK_OTHER for draft in drafts] == [True, False, False]
+    assert gap.judge(drafts[1], 0.3).judged_by == "no curve of its own"
+
+
+def test_the_curve_that_uses_most_of_what_is_known_judges() -> None:
+    rich = Curve(model="m", signals={LIKENESS: Signal(1.0, 0.0, 1.0)}, bias=-5.0)
+    gap = EvidenceGap(curves=[Curve(model="m", signals={}, bias=5.0), rich])
+    plain = Draft(text="yes", finish="stop", model="m")
+    assert gap.judge(plain, 0.3).action != ASK_OTHER
+    assert gap.judge(msgspec.structs.replace(plain, likeness=0.2), 0.3).action == ASK_OTHER
+    assert EvidenceGap(curves=[rich]).judge(plain, 0.3).action == ASK_OTHER  # better than none
+
+
+def test_one_stray_signal_does_not_decide() -> None:
+    curve = Curve(model="m", signals={"numbers_unused": Signal(1.0, 0.0, 1e-6)}, bias=2.0)
+    assert curve.probability({"numbers_unused": 8.0}) == curve.probability({"numbers_unused": 1.0})
+
+
+def test_curves_of_other_files_are_left_out_and_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shipped.header, "file_sha256", lambda path: f"changed {path.name}")
+    shipped.shipped_curves.cache_clear()
+    try:
+        assert shipped.shipped_curves() == ()
+        assert shipped.shipped_curves() == ()
+        assert len(caplog.records) == 1
+        assert "training.gap" in caplog.text
+    finally:
+        shipped.shipped_curves.cache_clear()
+
+
+def test_every_shipped_curve_names_a_file() -> None:
+    made = msgspec.json.decode(
+        Path(shipped.__file__).with_name(shipped.CURVES_FILE).read_bytes(), type=list[Curve]
+    )
+    assert {curve.model for curve in made} >= {"gossamer-arithmetic", "gossamer-general"}
+    assert all(len(curve.file_sha256) == 64 for curve in made)
+
+
 def test_an_unsure_scratchpad_lowers_the_default_confidence() -> None:
     gap = EvidenceGap()
     assert gap.confidence(Evidence(working_min_probability=0.1)) < gap.confidence(Evidence())

@@ -79,6 +79,7 @@ def test_what_the_asker_calls_wrong_moves_the_model_back() -> None:
         "small"
     ]
     assert orchestrator.learning.told(found.trace, right=False) == []  # once an answer
+    assert orchestrator.learning.last == ""  # and not of the one before
     found = ask(orchestrator, FIRST, name=STARS)
     assert found.nodes == ["strong"]
     assert any(line["rule"] == "gap.before" for line in found.decisions)

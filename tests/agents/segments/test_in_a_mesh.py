@@ -95,7 +95,10 @@ def test_an_edge_answers_with_the_far_half_what_the_whole_model_answers(
     async def body(made: House) -> None:
         far = await made.agent("far", model=far_model(files))
         edge = await made.agent(
-            "edge", far, model=edge_model(files, theta=1.1, infer_s=10.0, budget_s=30.0), access=STATES
+            "edge",
+            far,
+            model=edge_model(files, theta=1.1, infer_s=10.0, budget_s=30.0),
+            access=STATES,
         )
         await knows(edge, files["far"].name)
         done, whole = await ask(edge, 160), await whole_says()
@@ -131,7 +134,10 @@ def test_the_answer_goes_on_when_the_far_node_dies_and_says_so(
     async def body(made: House) -> None:
         far = await made.agent("far", model=far_model(files))
         edge = await made.agent(
-            "edge", far, model=edge_model(files, theta=1.1, infer_s=10.0, budget_s=30.0), access=STATES
+            "edge",
+            far,
+            model=edge_model(files, theta=1.1, infer_s=10.0, budget_s=30.0),
+            access=STATES,
         )
         await knows(edge, files["far"].name)
         together = await ask(edge)
