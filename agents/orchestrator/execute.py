@@ -9,6 +9,7 @@ counted in ``counters`` and leaves a line in the trace.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,11 +20,11 @@ from agents.classifier.gap import refuses
 from agents.escalation import Rung, Situation
 from agents.escalation.ladder import CLOUD_RUNG
 from agents.orchestrator import allocate as allocation
-from agents.orchestrator import climbing, freshness
+from agents.orchestrator import climbing, freshness, replanning
 from agents.orchestrator.allocate import NAMED_IN_PLAN, Allocation, Route
 from agents.orchestrator.calling import Calls
 from agents.orchestrator.dispatch import Dispatcher, Make
-from agents.orchestrator.events import Failed, Finished, Retry, Started
+from agents.orchestrator.events import AskEvent, Failed, Finished, Retry, Started
 from agents.orchestrator.judging import Judge
 from agents.orchestrator.learning import UNKNOWN, Learning
 from agents.orchestrator.needs import need_of
@@ -46,10 +47,21 @@ MAX_REJECTIONS = 3  # redirects after a REJECT and before waiting: it costs a ro
 LEAST_REPLAN_S = 0.5  # with less time left a step is not begun anew
 
 Reroute = Callable[[Step, str, Run], Awaitable[Route | None]]
+Replan = Callable[[StepState, str, Run], Awaitable[tuple[Plan, Mapping[int, Route]] | None]]
 
 
 async def _no_other(step: Step, failed: str, run: Run) -> Route | None:
     return None
+
+
+async def _no_plan(
+    failed: StepState, why: str, run: Run
+) -> tuple[Plan, Mapping[int, Route]] | None:
+    return None
+
+
+async def _unheard(event: AskEvent) -> None:
+    """The steps of a step are its own affair: what is told is what it came to."""
 
 
 class Executor:
@@ -65,6 +77,7 @@ class Executor:
         self._calls = Calls(port, parts, self.dispatch)
         self._judge = Judge(port, parts, self.counters)
         self.reroute: Reroute = _no_other
+        self.replan: Replan = _no_plan
         self.remembering = Remembering(port, parts)
         self.learning = Learning(parts)
 
@@ -127,7 +140,8 @@ class Executor:
         return outcome
 
     async def _replanned(self, failed: StepState, path: int, run: Run) -> Outcome | None:
-        """The failed step once more, under the next name that fits; None where there is none.
+        """The failed step once more: as the planner model says, which is told what failed, else
+        under the next name that fits; None where nothing came of it.
 
         Not where nobody offers its name: then no other expert should pretend, unless it was a
         model's plan that chose the name. Never for data: nobody knows what another measured.
@@ -135,15 +149,19 @@ class Executor:
         now = self._port.now()
         deadline = allocation.step_deadline(now, run.task.deadline, path)
         planned = failed.route.rule == NAMED_IN_PLAN
-        if run.options.name or not (failed.attempts or planned) or deadline - now < LEAST_REPLAN_S:
+        late = deadline - now < LEAST_REPLAN_S
+        if not run.replans or run.options.name or not (failed.attempts or planned) or late:
             return None
         if planned and failed.name.startswith("data.gpt/"):
             return None
+        why = failed.last or failed.nobody
+        again = await self.replan(failed, why, run)
+        if again is not None:
+            return await self._by_plan(failed, why, *again, deadline, run)
         route = await self.reroute(failed.step, failed.name, run)
         if route is None:
             return None
         self.counters["replanned"] += 1
-        why = failed.last or failed.nobody
         run.note(
             self._port,
             failed.step.id,
@@ -164,6 +182,29 @@ class Executor:
             note=f"replanned: {failed.name} failed ({why}), {route.name} was asked",
         )
         outcome = await self._attempts(state, run)
+        return outcome if outcome.usable else None
+
+    async def _by_plan(
+        self,
+        failed: StepState,
+        why: str,
+        plan: Plan,
+        routes: Mapping[int, Route],
+        deadline: float,
+        run: Run,
+    ) -> Outcome | None:
+        """What the steps of a new plan for a failed step come to; None where that is no use."""
+        self.counters["replanned"] += 1
+        run.note(
+            self._port,
+            failed.step.id,
+            "replan",
+            f"{failed.name} failed: {len(plan.steps)} steps by {plan.method}",
+            inputs={"why": why, "names": [routes[step.id].name for step in plan.steps]},
+        )
+        task = msgspec.structs.replace(run.task, deadline=deadline)
+        inner = dataclasses.replace(run, task=task, emit=_unheard, replans=False)
+        outcome = replanning.joined(failed, why, plan, await self.run_plan(plan, routes, inner))
         return outcome if outcome.usable else None
 
     async def _attempts(self, state: StepState, run: Run) -> Outcome:

@@ -23,6 +23,7 @@ MAX_LISTED_NAMES = 16  # of a prompt: a small model has read no longer list
 FEWEST_WORDS = 5  # a request below has no two parts: asking a model would only cost time
 PLAN_TOKENS = 400  # eight steps as the schema bounds them fit; a runaway answer is cut
 MAX_QUESTION_CHARS = 2000  # longer requests are documents, not lists of questions
+MAX_WHY_CHARS = 200  # of why a step failed, in a prompt
 LIGHT = 0.35  # difficulty below which a step costs less than the hop to a node for it
 
 _HOLE = re.compile(r"\{(\d+)\}")
@@ -60,6 +61,19 @@ class ModelPlanner:
         listed = list(names)[:MAX_LISTED_NAMES]
         return Generate(
             messages=[Message("system", PLAN), Message("user", plan_request(listed, question))],
+            max_tokens=PLAN_TOKENS,
+            json_schema=msgspec.json.encode(PLAN_SCHEMA).decode(),
+        )
+
+    def again(self, question: str, names: Sequence[str], failed: str, why: str) -> Generate | None:
+        """What to ask the model when ``failed`` did not do a step: the step, what befell it, and
+        the names without that one. None where a model is not worth asking."""
+        if len(question) > MAX_QUESTION_CHARS:
+            return None
+        left = [name for name in names if name != failed][:MAX_LISTED_NAMES]
+        told = f"{plan_request(left, question)}\nFailed: {failed}: {why[:MAX_WHY_CHARS]}"
+        return Generate(
+            messages=[Message("system", PLAN), Message("user", told)],
             max_tokens=PLAN_TOKENS,
             json_schema=msgspec.json.encode(PLAN_SCHEMA).decode(),
         )
@@ -148,11 +162,11 @@ def merge_light(
         gone += 1
     if not gone:
         return plan, found, 0
-    kept = tuple(_pointing(steps[s.id], into) for s in plan.steps if s.id in steps)
+    kept = tuple(pointing(steps[s.id], into) for s in plan.steps if s.id in steps)
     return msgspec.structs.replace(plan, steps=kept), found, gone
 
 
-def _pointing(step: Step, into: Mapping[int, int]) -> Step:
+def pointing(step: Step, into: Mapping[int, int]) -> Step:
     """The step waiting for what its parents have become."""
     depends = tuple(into.get(parent, parent) for parent in step.depends)
     question = _HOLE.sub(

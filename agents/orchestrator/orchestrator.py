@@ -32,7 +32,8 @@ from agents.orchestrator.modelplan import ModelPlanner, merge_light
 from agents.orchestrator.objectives import OBJECTIVES
 from agents.orchestrator.options import AskOptions
 from agents.orchestrator.plan import Plan, PlanRefused, Step, checked
-from agents.orchestrator.progress import Run
+from agents.orchestrator.progress import Run, StepState
+from agents.orchestrator.replanning import renumbered
 from agents.parts import Parts
 from agents.port import MeshPort, Task
 from agents.trace import TRACE_BYTES, Trace
@@ -94,6 +95,7 @@ class Orchestrator:
         self._rng = rng or random.Random()
         self._executor = Executor(port, self._parts, self._rng, POLICIES.create)
         self._executor.reroute = self._reroute
+        self._executor.replan = self._replan
         self.asker = Asker(port, self._parts, self._executor.dispatch)
         self._remembered: dict[str, KnownName] = {}
 
@@ -291,6 +293,34 @@ class Orchestrator:
         run.trace.note("plan.model", f"{said.node} planned", inputs={"model": said.model})
         return plan
 
+    async def _replan(
+        self, failed: StepState, why: str, run: Run
+    ) -> tuple[Plan, dict[int, Route]] | None:
+        """A failed step planned anew by the planner model, where one is configured."""
+        planner = self._parts.planner
+        if not isinstance(planner, ModelPlanner):
+            return None
+        known = [name.name for name in self._known() if name.name != failed.name]
+        request = planner.again(failed.question, known, failed.name, why)
+        if request is None:
+            return None
+        now = self._port.now()
+        deadline = now + (run.task.deadline - now) * PLAN_SHARE
+        task = msgspec.structs.replace(run.task, deadline=deadline)
+        try:
+            said = await self.asker.ask(self._parts.general_name, request, task)
+            plan = await asyncio.to_thread(planner.decoded, said.text, failed.question, known)
+        except GossamerError as error:
+            run.trace.note("replan.model", f"by the rules instead: {error.sentence()}")
+            return None
+        plan = renumbered(plan, failed.step.id)
+        routes = await self._understand(plan, run, without=failed.name)
+        # The general model does not stand in for an expert; that only it is left is no plan.
+        if any(not found.expert for found in routes.values()):
+            run.trace.note("replan.model", "by the rules instead: no expert is left for it")
+            return None
+        return plan, routes
+
     def _merged(
         self, plan: Plan, routes: dict[int, Route], run: Run
     ) -> tuple[Plan, dict[int, Route]]:
@@ -356,9 +386,9 @@ class Orchestrator:
                 )
         return None
 
-    async def _understand(self, plan: Plan, run: Run) -> dict[int, Route]:
-        """The name of each step."""
-        known = self._known()
+    async def _understand(self, plan: Plan, run: Run, without: str = "") -> dict[int, Route]:
+        """The name of each step, which is not ``without``."""
+        known = [name for name in self._known() if name.name != without]
         routes: dict[int, Route] = {}
         for step in plan.steps:
             if step.name:

@@ -30,6 +30,7 @@ class Run:
     trace: Trace
     emit: Emit
     begun: float  # monotonic seconds
+    replans: bool = True  # a step that fails may be planned anew
 
     def note(
         self,

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.classifier.doubt import SIGNALS, Curve, Signal, signals
+from agents.classifier import shipped
+from agents.classifier.doubt import LIKENESS, SIGNALS, Curve, Signal, signals
 from agents.classifier.gap import ASK_OTHER, Draft, EvidenceGap
 from agents.classifier.known import Graded
 from agents.classifier.regression import TooFewExamples, auroc, isotonic_fit
