@@ -23,7 +23,9 @@ from agents.classifier.regression import Rows, TooFewExamples, softmax, softmax_
 
 HASH_WIDTH = 2048
 MAX_CHARS = 600
-ROUNDS, RATE, DECAY = 6, 0.03, 1e-2  # chosen on CLINC150's training part
+# The best of seven choices on a fifth of CLINC150's training part, fitted on the other four; the
+# others lose 0.3 points at most.
+ROUNDS, RATE, DECAY = 6, 0.03, 1e-2
 WEIGHTS = {"word": 1.0, "piece": 0.5, "pair": 0.7}
 _WORD = re.compile(r"[^\W\d_]+|\d+")
 
