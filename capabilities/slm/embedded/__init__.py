@@ -45,14 +45,14 @@ _MODELS = (
         serves="knowledge.gpt/arithmetic",
         domain="arithmetic",
         description=(
-            "Adds and subtracts whole numbers of up to four digits and multiplies numbers of up "
-            "to two digits. It computes by itself, step by step."
+            "Adds and subtracts whole numbers of up to four digits, multiplies, divides, and "
+            "calculates with decimals and in several steps, writing down each."
         ),
         parameters=1_246_336,
         quantization="Q8_0",
-        context=512,
+        context=768,
         thinks=True,
-        reply_tokens=128,
+        reply_tokens=448,
     ),
     EmbeddedModel(
         name="air_quality",
