@@ -18,6 +18,7 @@ from benchmarks import _tokens_split as halves
 from benchmarks._report import Options, progress, run
 from benchmarks._tokens_setup import Model, cases_of, cut
 from capabilities.slm.embedded import embedded_models
+from capabilities.slm.training.exits import exits_of
 
 PARTS = (
     "identity",
@@ -44,7 +45,7 @@ QUICK = {"identity": 4, "bytes": 1, "order": 1, "crossover": 1, "quality": 4, "s
 def extend(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     parser.add_argument("--only", default="", help=f"of {', '.join(PARTS)}; by commas")
-    parser.add_argument("--name", default="general", help="an embedded model with early exits")
+    parser.add_argument("--name", default="arithmetic", help="an embedded model with early exits")
     parser.add_argument("--model", type=Path, help="a GGUF of your own")
     parser.add_argument("--exits", type=Path, help="its exit heads")
     parser.add_argument("--at", type=int, action="append", help="after so many layers is an exit")
@@ -101,7 +102,7 @@ def _model(options: Options, folder: Path) -> tuple[Model, str]:
     exits = more.exits or path.with_name(f"{path.stem}.exits.gguf")
     if not exits.exists():
         raise SystemExit(f"{path.name} has no exit heads beside it; give --exits")
-    at = more.at or [2, 4]
+    at = more.at or list(exits_of(exits))
     segments = cut(path, exits, at, folder)
     second = segments[1] if len(segments) > 2 else None
     return Model(path, segments[0], second, segments[-1], trained_exits=True), name
