@@ -28,7 +28,7 @@ def test_scripts_are_clean(script: Path) -> None:
     subprocess.run(["sh", "-n", str(script)], check=True)
     if not shutil.which("shellcheck"):
         pytest.skip("no shellcheck here")
-    subprocess.run(["shellcheck", "-s", "sh", "-x", str(script)], check=True, cwd=script.parent)
+    subprocess.run(["shellcheck", "-s", "sh", "-x", str(script)], check=True, cwd=ROOT)
 
 
 def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

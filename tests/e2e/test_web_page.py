@@ -132,7 +132,8 @@ def test_the_route_is_seen_while_the_answer_is_made(page: Any, mesh: Any) -> Non
     page.press("#question", "Enter")
     answered(page)
     page.wait_for_function("() => seen.has('lit')")
-    assert {"running", "ok"} <= set(page.evaluate("() => [...seen]"))
+    # The way is lit only while a node works; a step may be over before the page draws it running.
+    assert {"lit", "ok"} <= set(page.evaluate("() => [...seen]"))
 
 
 def test_the_conversation_goes_along_and_survives_a_reload(page: Any, mesh: Any) -> None:

@@ -72,6 +72,8 @@ def test_a_question_at_the_console_goes_to_the_other_node_and_its_route_is_seen(
             await pilot.press("f8")
             await until("answered by abacus")
             await pilot.press("f2", "end", "a")
+            await until("x  revoke it")
+            await pilot.press("x")
             await until("y: yes")
             await pilot.press("y")
             await until("issuer")  # desk is none, and says so

@@ -165,9 +165,9 @@ def test_home_assistant_gets_data_in_the_form_of_its_task(served: Served) -> Non
         "type": "object",
         "properties": {
             "result": {"type": "integer"},
-            "note": {"type": ["string", "null"]},
+            "sure": {"type": ["boolean", "null"]},
         },
-        "required": ["result", "note"],
+        "required": ["result", "sure"],
         "strict": True,
         "additionalProperties": False,
     }
@@ -175,7 +175,7 @@ def test_home_assistant_gets_data_in_the_form_of_its_task(served: Served) -> Non
     events = as_home_assistant(served, text=form, temperature=0.0, max_output_tokens=150)
     found = json.loads(events[-1].response.output_text)
     assert isinstance(found["result"], int)
-    assert set(found) == {"result", "note"}
+    assert set(found) == {"result", "sure"}
 
 
 def test_home_assistants_tools_need_a_model_that_knows_tools_and_that_is_said(
