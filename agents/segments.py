@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from mesh.core.records import ServedName
 
 SEGMENT = "computation.gpt/segment"
+MOST_STREAMS = 256  # answers under way whose node is remembered
 STREAM_SHARE = 6.0  # how much longer than for its first message an answer may take in all
 
 
@@ -176,6 +177,9 @@ class Sticky(Generic[Q, A]):
         name = question.stream
         offer = self._chosen.get(name) or self._choose()
         self._chosen[name] = offer
+        if len(self._chosen) > MOST_STREAMS:
+            # An answer whose node fell silent before it was opened is never closed.
+            self._chosen.pop(next(iter(self._chosen)))
         try:
             answer = self._mesh.call(offer, self._encode(question), task, Op.QUERY)
             async with aclosing(answer):  # type: ignore[type-var]
