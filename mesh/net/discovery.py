@@ -30,7 +30,8 @@ log = logging.getLogger("gossamer.mesh")
 
 SERVICE = "_gossamer._tcp.local."
 TXT_VERSION = "1"
-RESOLVE_MS = 3000.0  # for a service's address and text; it is announced again anyway
+RESOLVE_MS = 3000.0  # for a service's address and text
+RESOLVE_TRIES = 3  # a busy board, or a lossy radio, misses one answer and has the next
 MAX_SERVICES = 256  # remembered names: anybody on the LAN can announce thousands
 MAX_RESOLVING = 8  # asked about at a time, for the same reason; the others wait
 MAX_ADDRESSES = 4  # of one service: each is an address to knock at
@@ -202,7 +203,10 @@ class Discovery:
             return
         try:
             info = AsyncServiceInfo(SERVICE, name)
-            if not await info.async_request(self._zeroconf.zeroconf, RESOLVE_MS):
+            for _ in range(RESOLVE_TRIES):
+                if await info.async_request(self._zeroconf.zeroconf, RESOLVE_MS):
+                    break
+            else:
                 self.counters["mdns_unresolved"] += 1
                 return
             text: dict[str, Any] = info.decoded_properties

@@ -69,9 +69,9 @@ def running_mesh(folder: Path) -> Iterator[Mesh]:
         yield Mesh(demo)
 
 
-def until(condition: Callable[[], object], what: str) -> None:
+def until(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
     """Wait until ``condition`` holds; fails with ``what`` after a long time."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > deadline:
             raise AssertionError(f"it never came true: {what}")

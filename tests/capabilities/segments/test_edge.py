@@ -49,7 +49,7 @@ async def greedy(whole: ModelHost, prompt: list[int], count: int) -> list[int]:
 async def answer(
     it: Halves, prompt: list[int], *, account: Account | None = None, **asked: object
 ) -> list[Said]:
-    options = Asked(max_tokens=TOKENS, **asked)  # type: ignore[arg-type]
+    options = Asked(**{"max_tokens": TOKENS, "infer_s": LONG_S, **asked})  # type: ignore[arg-type]
     stream = it.edge.generate(prompt, options, ends=lambda token: False, account=account)
     return [said async for said in stream]
 
@@ -154,7 +154,7 @@ def test_a_link_that_is_cut_costs_no_token_and_is_used_again(pieces: Pieces) -> 
         said = []
         stream = it.edge.generate(
             prompt,
-            Asked(theta=1.1, max_tokens=60, infer_s=0.5),
+            Asked(theta=1.1, max_tokens=60, infer_s=LONG_S),
             ends=lambda token: False,
             account=account,
         )
@@ -176,7 +176,7 @@ def test_a_link_that_is_cut_costs_no_token_and_is_used_again(pieces: Pieces) -> 
         assert account.degraded >= 10
         assert len(it.far.streams) == 0
 
-    run(pieces, body, rules=Rules(probe_s=0.01))
+    run(pieces, body, rules=Rules(budget_s=3600.0, probe_s=0.01))
 
 
 def test_without_the_other_half_from_the_start_the_answer_is_complete(pieces: Pieces) -> None:
@@ -211,7 +211,7 @@ def test_a_forgotten_stream_is_sent_again(pieces: Pieces) -> None:
         expected = await greedy(it.whole, prompt, TOKENS)
         said = []
         account = Account()
-        options = Asked(theta=1.1, max_tokens=TOKENS, dtype="f32")
+        options = Asked(theta=1.1, max_tokens=TOKENS, infer_s=LONG_S, dtype="f32")
         stream = it.edge.generate(prompt, options, ends=lambda token: False, account=account)
         async for one in stream:
             said.append(one.token)
@@ -227,7 +227,7 @@ def test_a_forgotten_stream_is_sent_again(pieces: Pieces) -> None:
 def test_a_stream_that_nobody_uses_goes(pieces: Pieces) -> None:
     async def body(it: Halves) -> None:
         stream = it.edge.generate(
-            await tokens_of(it, PROMPTS[0]), Asked(theta=1.1), ends=lambda token: False
+            await tokens_of(it, PROMPTS[0]), Asked(theta=1.1, infer_s=LONG_S), ends=lambda token: False
         )
         await anext(stream)
         assert len(it.far.streams) == 1
