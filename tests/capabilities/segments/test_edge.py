@@ -227,7 +227,9 @@ def test_a_forgotten_stream_is_sent_again(pieces: Pieces) -> None:
 def test_a_stream_that_nobody_uses_goes(pieces: Pieces) -> None:
     async def body(it: Halves) -> None:
         stream = it.edge.generate(
-            await tokens_of(it, PROMPTS[0]), Asked(theta=1.1, infer_s=LONG_S), ends=lambda token: False
+            await tokens_of(it, PROMPTS[0]),
+            Asked(theta=1.1, infer_s=LONG_S),
+            ends=lambda token: False,
         )
         await anext(stream)
         assert len(it.far.streams) == 1
