@@ -316,6 +316,10 @@ class ShedSection(_Section):
     """No work for others from there on; -5 is five degrees above the limit."""
     ease_battery: Annotated[float, Field(ge=0, le=1)] = 0.3
     rest_battery: Annotated[float, Field(ge=0, le=1)] = 0.1
+    margin_c: Annotated[float, Field(ge=0, le=50)] = 5.0
+    """Degrees beyond the bound that it must cool before more is taken again."""
+    margin_battery: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    """How far beyond the bound the battery must be charged before more is taken again."""
     calm_s: Annotated[float, Field(ge=0, le=3600)] = 60.0
     """How long it must be better before more is taken again."""
     root: Path = Path("/")

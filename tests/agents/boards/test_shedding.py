@@ -10,8 +10,10 @@ import pytest
 from agents.admitting import Door
 from agents.boards.readings import read
 from agents.boards.shedding import Condition, Level, ShedConfig, Shedding
+from agents.config import ShedSection, make_config
 from agents.scheduling.admission import Ask
 from capabilities.base import Capability, Occupancy
+from mesh.core.errors import ConfigError
 from mesh.core.records import ModelInfo
 from tests.agents.boards.fake_board import FakeBoard
 
@@ -80,6 +82,43 @@ def test_a_board_about_its_bound_does_not_change_its_mind(board: FakeBoard) -> N
         levels.append(shed.look(condition(board), float(second)))
     changes = sum(a is not b for a, b in itertools.pairwise(levels))
     assert changes == 1
+
+
+@pytest.mark.parametrize(("margin", "back"), [(0.05, 36), (0.0, 31), (0.2, 51)])
+def test_a_battery_must_be_charged_beyond_its_bound_by_the_margin(
+    board: FakeBoard, margin: float, back: int
+) -> None:
+    shed = Shedding(ShedConfig(margin_battery=margin, calm_s=0.0))
+    board.battery(25, "Discharging")
+    shed.look(condition(board), 0.0)
+    board.battery(back - 2, "Discharging")  # beyond the bound, or just short of it
+    assert shed.look(condition(board), 10.0) is Level.EASED
+    board.battery(back, "Discharging")
+    assert shed.look(condition(board), 20.0) is Level.FULL
+
+
+@pytest.mark.parametrize("margin", [0.0, 2.0, 20.0])
+def test_a_board_must_cool_beyond_its_bound_by_the_margin(board: FakeBoard, margin: float) -> None:
+    shed = Shedding(ShedConfig(margin_c=margin, calm_s=0.0))
+    board.heat(77)
+    shed.look(condition(board), 0.0)
+    board.heat(75 - margin + 0.5)
+    assert shed.look(condition(board), 10.0) is Level.EASED
+    board.heat(75 - margin - 0.5)
+    assert shed.look(condition(board), 20.0) is Level.FULL
+
+
+def test_every_number_of_it_can_be_set_and_begins_as_documented() -> None:
+    section = ShedSection()
+    told = section.model_dump(exclude={"enabled", "root"})
+    assert ShedConfig(**told) == ShedConfig()
+    assert set(told) == set(ShedConfig.__struct_fields__)
+
+
+@pytest.mark.parametrize("wrong", [{"margin_c": -1.0}, {"margin_battery": 0.6}])
+def test_a_margin_that_would_never_let_work_back_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        make_config({"node": {"state": "s"}, "shed": wrong}, base=Path("/"), source="test")
 
 
 @pytest.mark.parametrize(
