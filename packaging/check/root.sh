@@ -19,8 +19,11 @@ make_root() {
     fi
     rm -rf "${WORK:?}/$1"
     cp -a "$kept" "$WORK/$1"
-    # This machine's certificates: some networks have an authority of their own.
-    cp /etc/ssl/certs/ca-certificates.crt "$WORK/$1/etc/ssl/certs/ca-certificates.crt"
+    # This machine's certificates: some networks have an authority of their own. A root without the
+    # package needs none, since it never speaks with one.
+    if [ -d "$WORK/$1/etc/ssl/certs" ]; then
+        cp /etc/ssl/certs/ca-certificates.crt "$WORK/$1/etc/ssl/certs/ca-certificates.crt"
+    fi
     rm -f "$WORK/$1/etc/resolv.conf"
     cp /etc/resolv.conf "$WORK/$1/etc/resolv.conf"
     mkdir -p "$WORK/$1/src"
