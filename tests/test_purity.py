@@ -61,6 +61,7 @@ PURE = (
     "capabilities.data.robust",
     "capabilities.data.stations",
     "capabilities.data.telling",
+    "capabilities.data.titles",
     "capabilities.data.reuse",
     "capabilities.data.sim",
     "capabilities.drafting.accepting",

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from capabilities.data.messages import Embedding, Quantity, Summary, Update, View
+from capabilities.data.titles import title
 
 MAX_KEYS = 8  # told in one answer; who wants all of them follows the feed
 MAX_READINGS = 8
@@ -34,7 +35,7 @@ def _line(update: Update, question: str, now: float) -> str:
     if value is None or isinstance(value, Embedding):
         return ""  # a vector says nothing to a reader
     names = _asked(sorted(value.values), question)
-    figures = ", ".join(f"{_plain(name)} = {value.values[name]:g}" for name in names)
+    figures = ", ".join(f"{title(name)} = {value.values[name]:g}" for name in names)
     about = f"{update.key}: " if update.key else ""
     return f"{about}{figures} ({_ago(now - value.at)})."
 
@@ -56,10 +57,10 @@ def _view(view: View, question: str) -> str:
 def _quantity(name: str, quantity: Quantity) -> str:
     voices = [s.station for s in quantity.stations if s.state == "ok"]
     if not quantity.nodes:
-        return f"No station tells {_plain(name)} now."
+        return f"No station tells {title(name)} now."
     doubt = ", and they contradict each other" if quantity.undecided else ""
     by = f", by {', '.join(voices)}" if voices else ""
-    return f"{_plain(name)} = {quantity.value:g}, {quantity.trend}{by}{doubt}."
+    return f"{title(name)} = {quantity.value:g}, {quantity.trend}{by}{doubt}."
 
 
 def _asked(names: Sequence[str], question: str) -> list[str]:
@@ -69,11 +70,7 @@ def _asked(names: Sequence[str], question: str) -> list[str]:
     return list(wanted or names)[:MAX_READINGS]
 
 
-_UNITS = {"ug", "m3", "c", "s", "m", "mm", "h", "per", "low", "high", "share"}
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")
+_UNITS = {"ug", "m3", "c", "s", "m", "mm", "h", "per", "low", "high", "share", "mph"}
 
 
 def _ago(age_s: float) -> str:

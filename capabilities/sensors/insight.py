@@ -15,6 +15,7 @@ from statistics import median
 import msgspec
 
 from capabilities.data.robust import mann_kendall, theil_sen
+from capabilities.data.titles import title
 from capabilities.sensors.anomaly import AnomalyConfig, AnomalyDetector
 from capabilities.sensors.faults import Fault, FaultConfig, FaultDetector
 from capabilities.sensors.ppg import heart_rate
@@ -253,30 +254,6 @@ class InsightBook:
             partly = f", from {len(news.points)} of 7 parameters" if news.partial else ""
             facts.append(f"NEWS2 is {news.total} ({LEVELS[news.level]} risk{partly}).")
         return facts
-
-
-def title(name: str) -> str:
-    """A reading's name in words, with its unit behind it: pm25_ug_m3 is pm25 (ug/m3)."""
-    for unit, shown in UNITS:
-        if name.endswith(unit):
-            return f"{name.removesuffix(unit).replace('_', ' ')} ({shown})"
-    return name.replace("_", " ")
-
-
-UNITS = (
-    ("_ug_m3", "ug/m3"),
-    ("_bpm", "per minute"),
-    ("_percent", "%"),
-    ("_ppb", "ppb"),
-    ("_ppm", "ppm"),
-    ("_hpa", "hPa"),
-    ("_kmh", "km/h"),
-    ("_ms", "m/s"),
-    ("_mm", "mm"),
-    ("_db", "dB"),
-    ("_per_h", "per hour"),
-    ("_c", "C"),
-)
 
 
 def rounded(value: float) -> float:

@@ -33,13 +33,13 @@ def stations(**values: float) -> Update:
 
 def test_the_readings_that_a_question_names_are_told_alone() -> None:
     text = told([update(sample(pm25_ug_m3=14.0, no2_ug_m3=3.0))], "What is the PM2.5?", NOW)
-    assert text == "k: pm25 ug m3 = 14 (7 s ago)."
+    assert text == "k: pm25 (ug/m3) = 14 (7 s ago)."
 
 
 def test_a_question_that_names_none_is_told_all() -> None:
     text = told([update(sample(pm25_ug_m3=14.0, no2_ug_m3=3.0))], "How is the air?", NOW)
-    assert "pm25 ug m3 = 14" in text
-    assert "no2 ug m3 = 3" in text
+    assert "pm25 (ug/m3) = 14" in text
+    assert "no2 (ug/m3) = 3" in text
 
 
 def test_the_common_value_of_stations_is_what_the_next_step_of_a_plan_gets() -> None:

@@ -8,9 +8,10 @@ import random
 import numpy as np
 import pytest
 
+from capabilities.data.titles import title
 from capabilities.sensors.anomaly import AnomalyConfig, AnomalyDetector
 from capabilities.sensors.faults import FaultConfig, FaultDetector
-from capabilities.sensors.insight import InsightBook, InsightConfig, title
+from capabilities.sensors.insight import InsightBook, InsightConfig
 from capabilities.sensors.ppg import heart_rate
 from capabilities.sensors.series import fill, resample, usual_period
 
