@@ -31,6 +31,7 @@ STORIES_FILE = Path(__file__).with_name("arithmetic_stories.txt")
 _SIGNS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 _DECIMAL_SHARE = 0.06
 _DISTRACTED_SHARE = 0.1
+_FRAMED_SHARE = 0.12  # of the stories to train on: people greet, set a scene, ask politely
 _WHOLE_SHARE = 0.9  # of the results: apples come whole, litres need not
 _TRIES = 300  # most draws of numbers fit a story within a few; one in thousands needs a hundred
 _COMMUTATIVE = (("x", "+", "y"), ("x", "*", "y"))
@@ -79,6 +80,9 @@ Anna Tom Maria Ben Lena Paul Nina Omar Sara Max Ida Leo Mia Noah Emma Jessica Th
 Sandy Joan Mike Tim Sally Fred Jason Alyssa Keith Mary Sam Melanie Nancy Jane Kate Carol Ruth
 Victor Rita Hugo Clara Felix Rosa Ivan Julia Karl Lisa Oscar Petra Simon Vera Walter Zoe Ali Aisha
 Chen Wei Yuki Raj Priya Diego Carmen Pierre Elena Mr.Hill Mrs.Brown Jack Emily Sophie Daniel
+Ahmed Beth Charlie Dora Erik Fatima George Hannah Igor Jonas Kim Luis Marta Nadia Otto Pablo Quinn
+Robin Stella Tara Uma Vince Wendy Yusuf Zara Amir Bella Connor Deepa Ewan Greta Hana Mr.Young
+Mrs.Lopez
 """
 _THINGS = """
 apples pears books pencils coins marbles cookies eggs flowers trees cars tickets oranges bananas
@@ -91,14 +95,24 @@ horses cows sheep rabbits bees puppies kittens frogs butterflies children studen
 players friends people songs games points goals dollars dimes quarters pennies pounds gallons
 cartons muffins pizzas pies potatoes carrots tomatoes onions pumpkins watermelons strawberries
 chocolates candies
+hammers drills bolts wires magnets chips keys locks ropes bells drums flutes rackets skates kites
+tents maps stools sofas pillows blankets towels mirrors clocks watches rings combs brushes scarves
+gloves jackets coats boots buckets ladders shovels spades pots pans kettles mugs trays lids knives
+loaves rolls waffles pancakes biscuits sweets raisins olives beans peas peppers cabbages melons
+mangoes figs hens goats pigs geese ants snails turtles foxes bushes branches robots meters motors
+wheels wagons boats planes bikes
 """
 _PLACES = """
 garden park box basket bag room house school class shop store farm field tree lake pond river
 kitchen drawer table shelf library zoo jar bowl truck bus yard desk museum station market city
+barn cellar office workshop harbour forest hall hotel theatre attic van chest bakery stable
 """
 _COLOURS = "red blue green yellow white black brown orange purple pink grey old new big small"
 _DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
-_CONTAINERS = "boxes bags baskets jars packs crates rows groups bowls piles shelves cartons tables"
+_CONTAINERS = (
+    "boxes bags baskets jars packs crates rows groups bowls piles shelves cartons tables "
+    "trays sacks tins drawers bundles stacks chests"
+)
 _SYLLABLES = "ba ko ri ten mo lu sha der vin pol gra zi fen tor cal um pri ost ny hel qua jo"
 _DISTRACTIONS = (
     "It is day #.",
@@ -106,6 +120,23 @@ _DISTRACTIONS = (
     "@O has # @V.",
     "@O is # years old.",
     "# @V are not needed.",
+    "The bus number is #.",
+    "@O came # minutes late.",
+    "The @P opened # years ago.",
+)
+_OPENINGS = (
+    "It was a (rainy|sunny|cold|windy|long|quiet) @D.",
+    "(Here is|This is) a (small|short|simple|little) (question|problem|puzzle) (for you|).",
+    "@O likes @V (very much|a lot|).",
+    "(I have a question|Help me with this|Listen|Let us see|Imagine this|Think about this).",
+    "(Everyone|The whole family|The team) was (at|near) the @P.",
+    "(Hello|Hi), can you help me (with this|).",
+    "(Last|One) @D something happened (at|near) the @P.",
+)
+_CLOSINGS = (
+    "(Please think|Think) (carefully|step by step).",
+    "(Please give|Give|Tell me|Write) (the|only the) (answer|number|result).",
+    "(Thanks|Thank you|Show your work|Explain your answer|Take your time).",
 )
 
 
@@ -173,7 +204,7 @@ def story(rng: random.Random, *, held_out: bool) -> tuple[str, Expression]:
     weights = [4 if len(numbers(kind.form)) == 2 else 1 for kind in kinds]
     kind, expression = _drawn(rng, kinds, weights)
     pattern = rng.choice(kind.held_out if held_out else kind.stories)
-    text = _told(rng, pattern, kind.form, expression)
+    text = _told(rng, pattern, kind.form, expression, framed=not held_out)
     if kind.form in _COMMUTATIVE and _letter_order(pattern) == ["y", "x"]:
         assert not isinstance(expression, str)
         left, operation, right = expression
@@ -196,13 +227,32 @@ def _letter_order(pattern: str) -> list[str]:
     return re.findall(r"(?<![\w@'])[xy](?!\w)", pattern)[:2]
 
 
-def _told(rng: random.Random, pattern: str, form: Expression, expression: Expression) -> str:
+def _frame(rng: random.Random) -> tuple[str, str]:
+    """A sentence without numbers to open a story or one to close it; mostly neither."""
+    if rng.random() >= _FRAMED_SHARE:
+        return "", ""
+    if rng.random() < 0.5:
+        return _fill_nested(rng, rng.choice(_OPENINGS)), ""
+    return "", _fill_nested(rng, rng.choice(_CLOSINGS))
+
+
+def _told(
+    rng: random.Random,
+    pattern: str,
+    form: Expression,
+    expression: Expression,
+    *,
+    framed: bool = False,
+) -> str:
     values = dict(zip(numbers(form), numbers(expression), strict=True))
     text = _fill_nested(rng, pattern)
+    opening, closing = _frame(rng) if framed else ("", "")
     if rng.random() < _DISTRACTED_SHARE:
         extra = rng.choice(_DISTRACTIONS).replace("#", str(rng.randrange(2, 100)))
-        head, stop, tail = text.partition(". ")
-        text = f"{head}. {extra} {tail}" if stop else f"{extra} {text}"
+        head, full_stop, tail = text.partition(". ")
+        text = f"{head}. {extra} {tail}" if full_stop else f"{extra} {text}"
+    stop = "" if text.endswith(".") else "?"  # "Find the number of ..." is no question
+    text = " ".join(part for part in (opening, text + stop, closing) if part)
     # Numbers go in before names: a name may hold any letter.
     text = re.sub(r"(?<![\w@'])([xyzw])(?!\w)", lambda found: values[found[1]], text)
     name, other = _two(rng, _PEOPLE, plural=False)
@@ -228,8 +278,7 @@ def _told(rng: random.Random, pattern: str, form: Expression, expression: Expres
     if rng.random() < 0.5:
         for he, she in (("he", "she"), ("He", "She"), ("him", "her"), ("his", "her")):
             text = re.sub(rf"\b{he}\b", she, text)
-    text = text.strip()
-    return _punctuated(rng, text[:1].upper() + text[1:] + "?")
+    return _punctuated(rng, text[:1].upper() + text[1:])
 
 
 def _fill_nested(rng: random.Random, pattern: str) -> str:
