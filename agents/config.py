@@ -80,8 +80,9 @@ class PartsSection(_Section):
     planner: str = "rules"
     policy: str = "load_aware"
     escalation: str = "ladder"
-    aggregator: Literal["lines", "model"] = "lines"
-    """Several findings line by line, or joined by the general model where that keeps them."""
+    aggregator: str = "lines"
+    """Several findings line by line, by the general model ("model") where that keeps them, or by
+    a part of one's own (package.module:attribute), such as one that draws a conclusion."""
 
 
 class AskSection(_Section):

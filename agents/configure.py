@@ -19,6 +19,7 @@ from agents.classifier.matching import Matcher
 from agents.classifier.relevance import RelevanceClassifier
 from agents.config import StatesSection
 from agents.escalation import Escalation
+from agents.orchestrator.aggregate import Aggregator
 from agents.orchestrator.plan import Planner
 from agents.parts import Limits, Parts, Thresholds
 from agents.redaction import Detector, RedactionSettings, Redactor, make_redactor
@@ -80,6 +81,7 @@ ESCALATIONS: Registry[Escalation] = Registry(
 )
 
 AGGREGATORS = ("lines", "model")
+JOINERS: Registry[Aggregator] = Registry("aggregator", {})  # users' own, beside those
 
 DETECTORS: Registry[Detector] = Registry("redaction", {})
 
@@ -133,6 +135,7 @@ def build(config: PartsConfig | None = None) -> Parts:
         policy=part(POLICIES, config.policy),
         escalation=part(ESCALATIONS, config.escalation),
         aggregator=config.aggregator,
+        joiner=None if config.aggregator in AGGREGATORS else part(JOINERS, config.aggregator),
         general_name=config.general_name,
         thresholds=config.thresholds,
         limits=config.limits,
@@ -153,10 +156,11 @@ def _check(config: PartsConfig) -> None:
         value = getattr(config.thresholds, field)
         if not 0.0 <= value <= 1.0:
             raise ConfigError(f"thresholds.{field} is {value}, a probability is 0 to 1")
-    if config.aggregator not in AGGREGATORS:
+    known = {*AGGREGATORS, *JOINERS.names()}
+    if config.aggregator not in known and ":" not in config.aggregator:
         raise ConfigError(
             f"there is no aggregator called {config.aggregator!r}",
-            hint=f"one of {', '.join(AGGREGATORS)}",
+            hint=f"one of {', '.join(sorted(known))}, or package.module:attribute",
         )
     limits = config.limits
     if limits.attempts < 1 or limits.waits < 0 or limits.concurrent < 1:
@@ -175,4 +179,5 @@ _ALL: tuple[Registry[Any], ...] = (
     PLANNERS,
     POLICIES,
     ESCALATIONS,
+    JOINERS,
 )

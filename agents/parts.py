@@ -10,6 +10,7 @@ from agents.classifier.gap import GapDetector
 from agents.classifier.matching import Matcher
 from agents.classifier.relevance import RelevanceClassifier
 from agents.escalation import Escalation
+from agents.orchestrator.aggregate import Aggregator
 from agents.orchestrator.plan import Planner
 from agents.scheduling.policies import Policy
 
@@ -63,6 +64,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     policy: Policy
     escalation: Escalation
     aggregator: str = "lines"  # or "model": how several findings become one text
+    joiner: Aggregator | None = None  # or a user's own, where ``aggregator`` is its path
     general_name: str = GENERATE
     thresholds: Thresholds = Thresholds()
     limits: Limits = Limits()

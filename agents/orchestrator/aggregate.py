@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from agents.views import StepView
+import msgspec
+
+from agents.views import StatementView, StepView
+
+
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """What an aggregator makes of findings: statements with their sources, a line each, and what
+    it decided on which inputs, for the trace."""
+
+    statements: Sequence[StatementView]
+    decision: str
+    inputs: Mapping[str, object] = {}
+
+
+class Aggregator(Protocol):
+    """Makes one text of several findings; chosen by path in the configuration."""
+
+    def join(self, question: str, steps: Sequence[StepView]) -> Joined:
+        """The findings of all steps as statements, those that failed among them. Must not do
+        I/O. Raises :class:`GossamerError` where it has nothing to say: the lines stand then."""
 
 
 def text_of(steps: Sequence[StepView]) -> str:

@@ -221,7 +221,7 @@ class Orchestrator:
         )
         if missing:
             self._executor.counters["degraded"] += 1
-        text, statements = await self._joined(views, run)
+        text, statements = await self._joined(question, views, run)
         return AnswerView(
             text=text,
             degraded=bool(missing),
@@ -335,9 +335,19 @@ class Orchestrator:
             run.trace.note("plan.merge", f"{gone} light steps went into those before them")
         return merged, left
 
-    async def _joined(self, views: list[StepView], run: Run) -> tuple[str, list[StatementView]]:
+    async def _joined(
+        self, question: str, views: list[StepView], run: Run
+    ) -> tuple[str, list[StatementView]]:
         """The text of the answer, and its statements with their sources."""
         lines = text_of(views), joining.statements_of(views)
+        if self._parts.joiner is not None and len(views) > 1:
+            try:
+                made = self._parts.joiner.join(question, views)
+            except GossamerError as error:
+                run.trace.note("aggregate.part", f"line by line instead: {error.sentence()}")
+                return lines
+            run.trace.note("aggregate.part", made.decision, inputs=dict(made.inputs))
+            return "\n".join(one.text for one in made.statements), list(made.statements)
         request = joining.request(views) if self._parts.aggregator == "model" else None
         if request is None:
             return lines
