@@ -64,7 +64,8 @@ def _phone(town: Town) -> Actor:
     """The visitor's device: a general model, a list of what matters, no data of this town."""
     config = (
         _model("general")
-        + '[parts]\nplanner = "examples.smart_city.checklist:Checklist"\n'
+        + '[parts]\nplanner = "examples.smart_city.checklist:CheckedPlanner"\n'
+        + 'aggregator = "examples.smart_city.judgement:Outdoors"\n'
         + ("[http]\nport = 0\n" if town.http else "")
     )
     names = ("computation.gpt/generate", "knowledge.gpt/mesh")

@@ -69,7 +69,15 @@ def written(result: dict[str, Any], folder: Path) -> Path:
 
 def _one(report: Report, title: str, act: dict[str, Any]) -> None:
     report.heading(title)
-    report.text("\n".join(f"> {line}" for line in act["text"].splitlines()) or "> (nothing)")
+    first, *lines = act["text"].splitlines() or ["(nothing)"]
+    judged, _, found = "\n".join(lines).partition("What was found:\n")
+    report.text(f"**{first}**")
+    if judged:
+        report.text("\n".join(f"- {line}" for line in judged.splitlines()))
+    if found:
+        report.text(f"What was found:\n\n{found}")
+    if act["plan_by_model"]:
+        report.text(f"The model's plan: {act['plan_by_model']}. Taken: {act['plan']}.")
     report.text(f"Sources: {', '.join(act['sources']) or 'none'}.")
     for label, lines in (("Missing", act["missing"]), ("Noted", act["notes"])):
         if lines:

@@ -37,6 +37,7 @@ class Story:
         self.acts: dict[str, dict[str, Any]] = {}
         self.pm25: list[tuple[float, dict[str, float]]] = []
         self._said: set[str] = set()  # lines of the answer before
+        self._found = False  # whether findings were told once
         self._begun = time.monotonic()
 
     async def run(self) -> None:
@@ -228,24 +229,23 @@ class Story:
             | {"text": step["text"], "error": step["error"], "attempts": step["attempts"]}
             for step in answer["steps"]
         ]
-        plan = next((d["action"] for d in answer["decisions"] if d["rule"] == "plan"), "")
+        decided = {str(d["rule"]): str(d["action"]) for d in answer["decisions"]}
+        plan = decided.get("plan", "")
         made = {
             "question": QUESTION,
             "text": answer["text"],
             "degraded": answer["degraded"],
             "plan": plan,
+            "plan_by_model": decided.get("plan.model", ""),
+            "judgement": decided.get("aggregate.part", ""),
             "steps": steps,
             "notes": answer["notes"],
-            "doubts": _DOUBT.findall(answer["text"]),
+            "doubts": list(dict.fromkeys(_DOUBT.findall(answer["text"]))),
             **steps_of(answer),
         }
         self.acts[act] = made
-        lines = answer["text"].splitlines()
-        news = [line for line in lines if _bare(line) not in self._said]
-        self._said = {_bare(line) for line in lines}
-        self.tell.answer("\n".join(news))
-        if len(news) < len(lines):
-            self.tell.say(f"  ({len(lines) - len(news)} lines as before)")
+        self._tell_plan(made["plan_by_model"], plan)
+        self._tell_answer(answer["text"].splitlines())
         self.tell.table(
             ("step", "name", "node", "status", "from s", "took s"),
             [(*(s[k] for k in ("id", "name", "node", "status")), *_times(s)) for s in steps],
@@ -256,9 +256,27 @@ class Story:
             f"after another they would have taken {made['sum_of_steps_s']:.2f} s. "
             + (f"Missing: {missing} of {len(steps)} parts." if missing else "No part is missing.")
         )
-        for doubt in made["doubts"]:
-            self.tell.say(f"It says itself: {doubt}")
         return made
+
+    def _tell_plan(self, by_model: str, plan: str) -> None:
+        """Who took the question apart, where that was asked anew."""
+        if not by_model:
+            return
+        refused = by_model.partition("instead: ")[2]
+        if refused:
+            self.tell.say(f"The device's own model is asked for a plan, in vain: {refused}.")
+        self.tell.say(f"The question is taken apart by the {plan}.")
+
+    def _tell_answer(self, lines: list[str]) -> None:
+        """What is new in it. The findings below the judgement are told once: later they are in
+        the report, and what they change stands in the judgement."""
+        shown = [line for line in lines if not line.startswith("- ") or not self._found]
+        news = [line for line in shown if _bare(line) not in self._said]
+        self._said = {_bare(line) for line in lines}
+        self._found = self._found or any(line.startswith("- ") for line in lines)
+        self.tell.answer("\n".join(news))
+        if len(news) < len(shown):
+            self.tell.say(f"  ({len(shown) - len(news)} lines as before)")
 
     async def _one_of_a_crowd(self, number: int) -> dict[str, Any]:
         question = f"PM2.5 is {number * 9 + 4} ug/m3. How is the air?"

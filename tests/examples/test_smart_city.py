@@ -68,16 +68,37 @@ class TestStory:
         assert alone["degraded"]
         assert len(alone["missing"]) == len(alone["steps"])
         assert alone["nodes"] == []
+        assert alone["text"].startswith("Overall risk: unknown.")
 
     def test_the_question_is_taken_apart_and_asked_of_many_nearby(
         self, story: dict[str, Any]
     ) -> None:
         together = act(story, "together")
-        assert together["plan"].startswith("checklist")
+        assert together["plan"].startswith(("checklist", "model"))
         assert not together["degraded"]
         assert len(together["nodes"]) >= 6
         assert "phone" not in together["nodes"]
         assert {s["status"] for s in together["steps"]} == {"ok"}
+
+    def test_the_device_s_own_model_is_asked_for_a_plan_once_and_it_is_told_who_planned(
+        self, story: dict[str, Any]
+    ) -> None:
+        asked = act(story, "alone")
+        assert asked["plan_by_model"]
+        by_model = asked["plan"].startswith("model")
+        assert by_model or "instead: " in asked["plan_by_model"]
+        if not by_model:  # refused: not asked again for the same question
+            assert act(story, "together")["plan_by_model"] == ""
+
+    def test_the_answer_begins_with_a_judgement_that_the_worst_part_sets(
+        self, story: dict[str, Any]
+    ) -> None:
+        together = act(story, "together")
+        first, worst = together["text"].splitlines()[:2]
+        risk = first.partition(": ")[2].partition(",")[0].partition(".")[0]
+        assert risk in {"moderate", "high", "very high"}, "two events are on record there"
+        assert worst.lower().startswith(f"{risk}: ")
+        assert together["judgement"].startswith(f"{risk}: the worst of 6 parts, 0 not known")
 
     def test_parts_that_wait_for_nothing_run_side_by_side(self, story: dict[str, Any]) -> None:
         steps = act(story, "together")["steps"]
@@ -123,6 +144,7 @@ class TestStory:
         self, story: dict[str, Any]
     ) -> None:
         closed = act(story, "road_closed")
+        assert "High: the square. A sign says that a road is closed" in closed["text"]
         assert "closed roads was 1" in step(closed, "data.gpt/camera/summary")["text"]
         assert "[I6]" in step(closed, "knowledge.gpt/city_incidents")["text"]
         assert "[I6]" not in act(story, "together")["text"]
@@ -140,6 +162,8 @@ class TestStory:
         split = act(story, "split")
         assert split["degraded"]
         assert any("What is the weather?" in line for line in split["missing"])
+        assert "Not known: weather (" in split["text"]
+        assert "The risk may be higher than said." in split["text"]
         assert step(split, "data.gpt/air/trend")["status"] == "ok"
         assert not set(split["nodes"]) & {"air-tiantan", "counter-t4013", "weather"}
         if split["across"]:  # with real namespaces the other side goes on
