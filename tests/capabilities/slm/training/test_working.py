@@ -134,3 +134,22 @@ def test_no_story_is_both_trained_on_and_held_out() -> None:
         assert kind.stories
         assert kind.held_out
         assert not trained & set(kind.held_out)
+
+
+def test_no_way_to_tell_a_story_is_written_twice_and_each_tells_the_numbers_of_its_kind() -> None:
+    written = [story for kind in stories.load_kinds() for story in kind.stories]
+    assert len(set(written)) == len(written)
+    for kind in stories.load_kinds():
+        for pattern in kind.stories:
+            letters = set(re.findall(r"(?<![\w@'])([xyzw])(?!\w)", pattern))
+            assert letters == set(numbers(kind.form)), pattern
+
+
+def test_only_stories_to_train_on_are_framed() -> None:
+    def closed(*, held_out: bool) -> int:
+        rng = random.Random(5)
+        told = (stories.story(rng, held_out=held_out)[0].lower() for _ in range(600))
+        return sum("think" in text or "tell me the" in text for text in told)
+
+    assert closed(held_out=False) > 0
+    assert closed(held_out=True) == 0
