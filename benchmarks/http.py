@@ -237,6 +237,7 @@ def _soak(count: int, seed: int) -> dict[str, Any]:
             "requests": count,
             "left_behind": left,
             "outcomes": dict(outcomes),
+            "seen_to_leave": soak.left_early(it),
             "mb_before": memory,
             "mb_after": soak.memory_mb(it),
         }

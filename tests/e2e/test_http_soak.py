@@ -27,9 +27,12 @@ def test_clients_that_disconnect_leave_no_slot_task_socket_or_file(tmp_path: Pat
         before, memory = soak.held(served), soak.memory_mb(served)
         outcomes = asyncio.run(soak.crowd(served.url, REQUESTS, seed=2))
         after = soak.settled(served, before)
-        print(outcomes, before, after, memory, soak.memory_mb(served))
+        seen = soak.left_early(served)
+        print(outcomes, seen, before, after, memory, soak.memory_mb(served))
         assert outcomes["whole 200"] > 0
         assert outcomes["left"] > 0
+        assert seen > 0
         assert not {key: after[key] for key in before if after[key] > before[key]}, outcomes
-        assert not [kind for kind in outcomes if kind.endswith((" 500", " 502", " 504"))], outcomes
+        # A full node says 429 by either way, a model's or the whole mesh's; nothing else is wrong.
+        assert not [kind for kind in outcomes if kind.rpartition(" ")[2][:1] == "5"], outcomes
         assert after["slots"] == after["streams"] == 0

@@ -199,13 +199,22 @@ async def _asked(agent: Agent, job: Job) -> AsyncIterator[Item]:
 
 def _require_an_answer(answer: AnswerView) -> None:
     """An answer without a single part that went well is an error for a program."""
-    if not any(step.status == "ok" for step in answer.steps):
+    if any(step.status == "ok" for step in answer.steps):
+        return
+    if answer.retry_after_s > 0:  # there are nodes for it, and each of them is full
         raise HttpError(
-            503,
-            answer.text or "nobody in the mesh could answer",
-            kind="service_unavailable_error",
-            code="no_answer",
+            429,
+            answer.text or "every node that could answer is full",
+            kind="rate_limit_error",
+            code="rejected",
+            retry_after_s=answer.retry_after_s,
         )
+    raise HttpError(
+        503,
+        answer.text or "nobody in the mesh could answer",
+        kind="service_unavailable_error",
+        code="no_answer",
+    )
 
 
 def _whole(answer: AnswerView, rest: str, thinking: str, first_s: float) -> End:

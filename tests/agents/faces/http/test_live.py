@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
 import pytest
 
+from agents.faces.http.convert import chat_job
+from agents.faces.http.errors import HttpError
 from agents.faces.http.live import CORRECTED, LiveText
+from agents.faces.http.schema import ChatMessage, ChatRequest
+from agents.faces.http.turn import answer as make_answer
+from agents.library import Agent
 from agents.library.events import AskedEvent, Delta, Plan, Retry, Step
 from agents.views import AnswerView, StepView
 
@@ -68,3 +78,38 @@ def test_held_text_comes_once_and_whole(hold: bool) -> None:
 def test_a_part_that_failed_is_told_behind_the_parts_that_went_well() -> None:
     events = [plan(1), plan(2), text(1, "first"), Step(step(1, "ok")), Step(step(2, "failed"))]
     assert sent(events, "first\nsecond?: nobody knows.") == "first\nsecond?: nobody knows."
+
+
+class FailingAgent(Agent):
+    """Stands in for an agent of which every step fails."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+
+    async def stream(self, question: str, **options: Any) -> AsyncIterator[Any]:
+        yield AnswerView(
+            text="",
+            degraded=True,
+            elapsed_s=0.1,
+            steps=[step(1, "failed")],
+            nodes=[],
+            retry_after_s=self.retry_after_s,
+        )
+
+
+@pytest.mark.parametrize(("retry_after_s", "status"), [(3.0, 429), (-1.0, 503)])
+def test_a_mesh_that_is_full_says_when_to_come_again_and_one_without_an_answer_does_not(
+    retry_after_s: float, status: int
+) -> None:
+    message = ChatMessage(role="user", content="What is 48 * 27?")
+    job = chat_job(ChatRequest(model="mesh", messages=[message]), random.Random(1))
+
+    async def run() -> None:
+        async for _ in make_answer(FailingAgent(retry_after_s), job):
+            pass
+
+    with pytest.raises(HttpError) as told:
+        asyncio.run(run())
+    assert told.value.status == status
+    if status == 429:
+        assert told.value.headers() == {"retry-after": "3"}
