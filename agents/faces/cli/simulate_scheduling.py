@@ -169,7 +169,7 @@ def _rows(found: dict[str, list[Summary]]) -> list[dict[str, Any]]:
 def _table(summary: dict[str, Any]) -> str:
     rows = summary["policies"]
     lines = [
-        f"{summary['load']}, {len(summary['seeds'])} runs, waiting at most "
+        f"{summary['load']}, {_runs(len(summary['seeds']))}, waiting at most "
         f"{summary['limit_s']:g} s; about {rows[0]['requests']} requests",
         "",
         f"{'policy':<16} {'cloud cost':>11} {'relative':>9} {'to cloud':>9} "
@@ -181,7 +181,13 @@ def _table(summary: dict[str, Any]) -> str:
             f"{row['policy']:<16} {row['cost']:>9.2f} $ {row['relative']:>9.3f} "
             f"{row['cloud_share']:>9.1%} {latency:>20} {row['completion_mean_s']:>6.1f} s"
         )
+    if any(row["policy"] == "central_queue" for row in rows):
+        lines += ["", "central_queue sees every node at once: no mesh can, it is the bound."]
     return "\n".join([*lines, "", ""])
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
 
 
 def _plots() -> None:
@@ -200,19 +206,23 @@ def _write(out: Path, summary: dict[str, Any]) -> None:
     from matplotlib.figure import Figure
 
     rows = summary["policies"]
-    names = [row["policy"].replace("_", "\n") for row in rows]
+    names = [row["policy"].replace("_", " ") for row in rows]
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "scheduling.json").write_bytes(msgspec.json.encode(summary))
         figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
-        cost, share = figure.subplots(1, 2)
-        cost.bar(names, [row["cost"] for row in rows], color="#1f6f8b")
-        cost.set(ylabel="cloud cost of the hour ($)", title="What the cloud costs")
-        share.bar(names, [100 * row["cloud_share"] for row in rows], color="#c8553d")
-        share.set(ylabel="requests that go to the cloud (%)", title="What the mesh rejects")
-        for axes in (cost, share):
-            axes.tick_params(axis="x", labelsize=6.5)
-            axes.grid(visible=True, axis="y", alpha=0.25)
+        cost, share = figure.subplots(1, 2, sharey=True)
+        bars = [
+            cost.barh(names, [row["cost"] for row in rows], color="#1f6f8b"),
+            share.barh(names, [100 * row["cloud_share"] for row in rows], color="#c8553d"),
+        ]
+        cost.set(xlabel="cloud cost of the hour ($)", title="What the cloud costs")
+        share.set(xlabel="requests that go to the cloud (%)", title="What the mesh rejects")
+        cost.invert_yaxis()  # in the order of the table
+        for axes, drawn in zip((cost, share), bars, strict=True):
+            axes.bar_label(drawn, fmt="%.1f", padding=3, fontsize=8)
+            axes.margins(x=0.12)
+            axes.grid(visible=True, axis="x", alpha=0.25)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
         figure.suptitle(f"{summary['load']}, waiting at most {summary['limit_s']:g} s", fontsize=9)
