@@ -18,6 +18,7 @@ import msgspec
 from agents.configure import build_noise
 from agents.port import MeshPort, Offer, Task
 from capabilities.segments import messages
+from capabilities.segments.calibration import RAW
 from capabilities.segments.capability import SegmentCapability
 from capabilities.segments.files import Range, Segment, describe
 from capabilities.segments.host import SplitHost, SplitOptions
@@ -88,7 +89,7 @@ def segment_capability(
             hint="cut the model with --exit, after a layer that has one",
         )
     split = section.split
-    second = None
+    second, second_calibration = None, RAW
     if split.second:
         other = describe(Path(split.second))
         if other is None or other.model_sha256 != segment.model_sha256 or not other.exit:
@@ -102,6 +103,7 @@ def segment_capability(
                 f"at {segment.range.last}"
             )
         second = ModelHost(other.path, seats, care=care)
+        second_calibration = other.calibration
     first = ModelHost(segment.path, msgspec.structs.replace(seats, capture=True), care=care)
     options = SplitOptions(
         theta=split.theta,
@@ -109,7 +111,14 @@ def segment_capability(
         alone=split.alone,
         budget_s=split.budget_s,
     )
-    host = SplitHost(first, second, segment, options, change=_change(states))
+    host = SplitHost(
+        first,
+        second,
+        segment,
+        options,
+        change=_change(states),
+        second_calibration=second_calibration,
+    )
     return SlmCapability(
         host,
         named,

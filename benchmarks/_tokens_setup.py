@@ -24,6 +24,7 @@ from agents.segments import MeshFar
 from benchmarks._link import Link, Shape
 from capabilities.base import Capability
 from capabilities.messages import Generate, Message
+from capabilities.segments.calibration import RAW
 from capabilities.segments.capability import SegmentCapability
 from capabilities.segments.edge import Edge
 from capabilities.segments.files import Range, Segment, layers_of, split
@@ -231,6 +232,10 @@ async def running(
                 layers=model.first.range.last,
                 width=first.info.embedding_dim,
                 model_sha256=model.first.model_sha256,
+                calibrations=(
+                    model.first.calibration,
+                    model.second.calibration if model.second else RAW,
+                ),
             )
             bench = Bench(model, edge, capability, far_passes, whole, (edge_agent, far), links)
             bench.fresh_switch()

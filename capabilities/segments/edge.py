@@ -21,6 +21,7 @@ import numpy as np
 
 from capabilities.segments import messages
 from capabilities.segments.accounts import FAR, LAST, Account
+from capabilities.segments.calibration import RAW, Calibration
 from capabilities.segments.choosing import Pairs, Sampling, choose, confidence
 from capabilities.segments.messages import Chosen, Close, Have, Infer, Missing, Open, Upload
 from capabilities.segments.passes import Passes
@@ -61,7 +62,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Said(msgspec.Struct, frozen=True):
-    """A token, who said it (``exit 1``, ``exit 2``, ``far``, ``last``) and how sure."""
+    """A token, who said it (``exit 1``, ``exit 2``, ``far``, ``last``), and the raw probability of
+    the likeliest one where it was said."""
 
     token: int
     by: str
@@ -72,7 +74,7 @@ class Edge:
     """One edge: a first segment with an exit, a second with another or none, and the way out.
 
     ``layers``: of the first segment. ``switch`` learns over all answers. ``change`` is applied to
-    rows before they leave (noise, say).
+    rows before they leave (noise, say). ``calibrations``: how far either exit is believed.
     """
 
     def __init__(
@@ -86,12 +88,14 @@ class Edge:
         model_sha256: str,
         switch: Switch | None = None,
         change: Callable[[Floats], Floats] | None = None,
+        calibrations: tuple[Calibration, Calibration] = (RAW, RAW),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.first, self.second, self.far = first, second, far
         self.layers, self.width, self.model_sha256 = layers, width, model_sha256
         self.switch = switch or Switch(allowed=far is not None)
         self.change = change or (lambda rows: rows)
+        self.calibrations = calibrations
         self.clock = clock
 
     async def generate(
@@ -229,16 +233,17 @@ class _Answer:
 
     async def _next(self, position: int, pairs: Pairs) -> Said:
         sampling, theta = self.asked.sampling, self.asked.theta
-        sure, by = confidence(pairs), "exit 1"
+        calibrations = self.edge.calibrations
+        sure, by = calibrations[0].confidence(pairs[0][1]), "exit 1"
         if sure < theta and self.edge.second is not None:
             pairs = await self._second()
-            sure, by = confidence(pairs), "exit 2"
+            sure, by = calibrations[1].confidence(pairs[0][1]), "exit 2"
         if sure < theta:
             far = await self._ask(position)
             if far is not None:
                 return Said(far.token, FAR, far.probability)
             by = LAST
-        return Said(choose(pairs, sampling, position, self.counts), by, sure)
+        return Said(choose(pairs, sampling, position, self.counts), by, confidence(pairs))
 
     # --- the other half
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from capabilities.segments import calibration
+from capabilities.segments.calibration import RAW, Calibration
 from capabilities.slm import header
 from capabilities.slm.store import part
 from mesh.core.errors import ModelError
@@ -29,6 +31,7 @@ WHOLE_NAME = "gossamer.segment.model"
 FIRST, LAST = "gossamer.segment.first", "gossamer.segment.last"
 LAYERS = "gossamer.segment.layers"  # of the whole
 EXIT = "gossamer.segment.exit"  # whether its logits mean anything
+CONFIDENCE = "gossamer.segment.confidence"  # how far they may be believed, if it was fitted
 
 # Architectures whose layers are all alike, whatever their number, and whose rows enter the first
 # of them unscaled. Others differ by layer (windows, positions, experts) or scale what they embed.
@@ -68,6 +71,7 @@ class Segment:
     model: str  # the whole's name
     model_sha256: str
     exit: bool
+    calibration: Calibration = RAW
 
     @property
     def name(self) -> str:
@@ -87,6 +91,7 @@ def describe(path: Path, head: header.Header | None = None) -> Segment | None:
         model=str(scalars[WHOLE_NAME]),
         model_sha256=str(scalars[WHOLE_SHA256]),
         exit=bool(scalars[EXIT]),
+        calibration=calibration.read(scalars, CONFIDENCE),
     )
 
 
@@ -163,6 +168,7 @@ def split(
         into.mkdir(parents=True, exist_ok=True)
         source = gguf.GGUFReader(whole)
         heads = _heads(gguf, exits, source)
+        stated = header.read(exits).scalars if exits is not None else {}
         for piece in pieces:
             path = into / file_name(name, piece)
             unfinished = part(path)
@@ -176,6 +182,10 @@ def split(
                 writer.add_uint32(LAST, piece.last)
                 writer.add_uint32(LAYERS, layers)
                 writer.add_bool(EXIT, ends)
+                believed = RAW
+                if piece.last < layers:
+                    believed = calibration.read(stated, calibration.of_exit(piece.last))
+                write_calibration(writer, CONFIDENCE, believed)
                 _tensors(writer, source, piece, layers, heads)
                 writer.write_header_to_file()
                 writer.write_kv_data_to_file()
@@ -184,7 +194,7 @@ def split(
                 unfinished.rename(path)
             finally:
                 unfinished.unlink(missing_ok=True)
-            made.append(Segment(path, piece, layers, name, sha, ends))
+            made.append(Segment(path, piece, layers, name, sha, ends, believed))
             report(f"layers {piece}: {path.name}, {path.stat().st_size / 2**20:.1f} MB")
     except OSError as error:
         raise ModelError(
@@ -192,6 +202,16 @@ def split(
             hint="look at the space and the rights there",
         ) from error
     return made
+
+
+def write_calibration(writer: gguf.GGUFWriter, prefix: str, one: Calibration) -> None:
+    """Say under ``prefix`` how far an exit may be believed; nothing where it was not fitted."""
+    if not one.fitted:
+        return
+    for key in calibration.FIELDS:
+        value = getattr(one, key)
+        add = writer.add_uint32 if isinstance(value, int) else writer.add_float64
+        add(f"{prefix}.{key}", value)
 
 
 Heads = dict[int, dict[str, Any]]

@@ -14,6 +14,7 @@ import msgspec
 from capabilities.messages import Generate, Halves
 from capabilities.segments import messages
 from capabilities.segments.accounts import Account
+from capabilities.segments.calibration import RAW, Calibration
 from capabilities.segments.edge import Asked, Edge, Far
 from capabilities.segments.files import Segment
 from capabilities.segments.pairing import PairHost, Spoken, sampling_of
@@ -37,7 +38,8 @@ class SplitOptions(msgspec.Struct, frozen=True, kw_only=True):
 class SplitHost(PairHost):
     """The edge of a model on two machines; ``first`` has to be loaded with ``capture``.
 
-    ``second`` may be missing: then the first exit is the last. ``far`` is set by the agent once
+    ``second`` may be missing: then the first exit is the last; ``second_calibration`` is what its
+    file says of its exit. ``far`` is set by the agent once
     it is in the mesh; without it the model works alone.
     """
 
@@ -49,12 +51,14 @@ class SplitHost(PairHost):
         options: SplitOptions | None = None,
         *,
         change: Callable[[Floats], Floats] | None = None,
+        second_calibration: Calibration = RAW,
     ) -> None:
         super().__init__(first, segment.model)
         self._first, self._second = first, second
         self._segment = segment
         self.options = options or SplitOptions()
         self._change = change
+        self._calibrations = (segment.calibration, second_calibration)
         self.far: Far | None = None
         self._edge: Edge | None = None
 
@@ -100,6 +104,7 @@ class SplitHost(PairHost):
             model_sha256=self._segment.model_sha256,
             switch=switch,
             change=self._change,
+            calibrations=self._calibrations,
         )
         self._slots = asyncio.Semaphore(self._first.ready.slots)
         return self.info

@@ -98,6 +98,7 @@ def info(name: Name, models: Folder = None, as_json: AsJson = False) -> None:
             "vocabulary": head.vocabulary,
             "tensors": len(head.tensors),
             "segment": _segment(head),
+            "exit": _exit(head),
             "chat_template": bool(template),
             "tools": "tools" in template,
             "memory_mb": round(need.total / MB),
@@ -260,6 +261,14 @@ def _segment(head: Header) -> str:
         head.scalars[f"gossamer.segment.{key}"] for key in ("first", "last", "layers", "model")
     )
     return f"layers {first}-{last} of {layers} of {model}"
+
+
+def _exit(head: Header) -> str:
+    """How far the early exit of a segment is believed."""
+    from capabilities.segments import calibration, files
+
+    one = calibration.read(head.scalars, files.CONFIDENCE)
+    return one.told() if one.fitted else ""
 
 
 def _remark(model: Stored) -> str:

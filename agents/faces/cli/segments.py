@@ -93,6 +93,7 @@ def verify(
     """Check that segments compute what the whole model computes, bit for bit."""
     with guarded(as_json):
         from capabilities.segments.check import verify as compare
+        from capabilities.segments.files import describe
         from capabilities.slm import store
 
         whole = store.find(name, models or store.folder())
@@ -102,6 +103,7 @@ def verify(
         else:
             for file, difference in differences.items():
                 sys.stdout.write(f"{file}  {_verdict(difference)}\n")
+            sys.stdout.write(_exits([one for path in segments if (one := describe(path))]))
         if any(differences.values()):
             raise typer.Exit(1)
 
@@ -125,7 +127,16 @@ def _remarks(made: list[Any], differences: dict[str, float]) -> str:
         lines.append(
             f"layers {', '.join(rows_only)}: no exit head, so they hand on rows and no tokens"
         )
-    return "".join(f"{line}\n" for line in lines)
+    return "".join(f"{line}\n" for line in lines) + _exits(made)
+
+
+def _exits(segments: list[Any]) -> str:
+    """How far each early exit is believed, a line each."""
+    return "".join(
+        f"exit after layer {one.range.last}: {one.calibration.told()}\n"
+        for one in segments
+        if one.exit and one.range.last < one.layers
+    )
 
 
 def _facts(one: Any, differences: dict[str, float]) -> dict[str, Any]:
@@ -135,6 +146,7 @@ def _facts(one: Any, differences: dict[str, float]) -> dict[str, Any]:
         "layers": str(one.range),
         "of": one.layers,
         "exit": one.exit,
+        "confidence": one.calibration.facts() if one.calibration.fitted else None,
         "mb": round(one.path.stat().st_size / MB, 1),
         "difference": differences.get(one.path.name),
     }

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from capabilities.segments.accounts import Account, bytes_once
+from capabilities.segments.calibration import Calibration
 from capabilities.segments.choosing import Sampling
 from capabilities.segments.edge import Asked, Said
 from capabilities.segments.files import Segment
@@ -112,6 +113,20 @@ def test_the_more_sure_an_exit_has_to_be_the_more_often_the_other_half_is_asked(
         assert asked[0] == 0.0
         assert asked == sorted(asked)
         assert asked[2] == 1.0
+
+    run(pieces, body)
+
+
+def test_an_exit_is_believed_as_far_as_it_was_calibrated(pieces: Pieces) -> None:
+    async def body(it: Halves) -> None:
+        prompt = await tokens_of(it, PROMPTS[0])
+        raw = {one.by for one in await answer(it, prompt, theta=0.3)}
+        it.edge.calibrations = (Calibration(shift=30.0), Calibration(shift=-30.0))
+        assert {one.by for one in await answer(it, prompt, theta=0.3)} == {"exit 2"}
+        it.edge.calibrations = (Calibration(shift=30.0), Calibration(shift=30.0))
+        assert {one.by for one in await answer(it, prompt, theta=0.3)} == {"far"}
+        assert {one.by for one in await answer(it, prompt, theta=0.0)} == {"exit 1"}
+        assert "exit 1" in raw
 
     run(pieces, body)
 

@@ -12,8 +12,16 @@ import numpy as np
 import pytest
 
 from capabilities.segments import files
+from capabilities.segments.calibration import RAW, Calibration
 from capabilities.segments.check import verify
-from capabilities.segments.files import Range, describe, layers_of, ranges_at, split
+from capabilities.segments.files import (
+    Range,
+    describe,
+    layers_of,
+    ranges_at,
+    split,
+    write_calibration,
+)
 from capabilities.slm import header, synth
 from capabilities.slm.embedded import embedded_models
 from capabilities.slm.quantize import quantize
@@ -64,6 +72,27 @@ def test_segments_say_what_they_are(tmp_path: Path, exits: Path) -> None:
     assert (first.exit, second.exit) == (True, True)
     assert header.read(first.path).vocab_hash == header.read(WHOLE).vocab_hash
     assert describe(WHOLE) is None
+
+
+def test_a_segment_carries_how_far_its_exit_may_be_believed(tmp_path: Path, exits: Path) -> None:
+    told = Calibration(
+        scale=1.5, shift=3.25, answers=9, tokens=80, sure=0.5, wrong=0.001, parted=0.01
+    )
+    path = tmp_path / "told.exits.gguf"
+    reader, writer = gguf.GGUFReader(exits), gguf.GGUFWriter(path, "llama")
+    write_calibration(writer, "exit.2.confidence", told)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    pieces = ranges_at([2], layers_of(WHOLE))
+    first, last = split(WHOLE, pieces, tmp_path / "told", exits=path)
+    assert describe(first.path) == first
+    assert (first.calibration, last.calibration) == (told, RAW)
+    plain, _ = split(WHOLE, pieces, tmp_path / "plain", exits=exits)
+    assert plain.calibration == RAW
 
 
 def test_without_exit_heads_only_the_last_segment_has_tokens_to_give(tmp_path: Path) -> None:
