@@ -1,13 +1,15 @@
 """Administration of a running agent: drain and resume it, load and unload models, change its
 policy. Its owner asks at the local door, other nodes by a call that their certificate must grant.
 
-Each is written into the audit log, whether it was done or not. Nothing of it outlives the process:
-an agent that is started again is as its configuration says.
+Each is written into the audit log, whether it was done or not. A drained node stays drained when it
+is started again: whoever drained it for a fault does not want a restart, or a crash, to bring it
+back. Models and the policy are then as the configuration says, which is where they are kept.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
@@ -25,6 +27,7 @@ from mesh.core.audit_chain import What
 from mesh.core.errors import ConfigError, GossamerError, WireError
 from mesh.core.identity import show_id
 from mesh.net.calls import IncomingCall, Verdict
+from mesh.net.statedir import write_private
 
 if TYPE_CHECKING:
     from agents.agent import Agent
@@ -33,6 +36,9 @@ MAX_BODY_BYTES = 8192
 FINISH_S = 60.0  # for calls of a model that is unloaded; then they are cut off
 LOOK_S = 0.05
 OWNER = "owner, at the local door"
+DRAINED_FILE = "drained.json"
+
+log = logging.getLogger("gossamer.agent")
 
 Short = Annotated[str, Meta(max_length=512)]
 
@@ -53,14 +59,44 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 _orders = msgspec.msgpack.Decoder(Order)
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """That a node is drained, as its state directory remembers it."""
+
+    reason: str = ""
+
+
+def keep_drained(state: Path, order: Order) -> None:
+    """Remember a drain over restarts, or forget it; raises :class:`GossamerError` or OSError."""
+    path = state / DRAINED_FILE
+    if order.op == "drain":
+        write_private(path, msgspec.json.encode(Kept(reason=order.reason)))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def kept_drained(state: Path, name: str) -> str:
+    """Why the node ``name`` is drained since before it was started; empty: it is not."""
+    path = state / DRAINED_FILE
+    if not path.exists():
+        return ""
+    try:
+        reason = msgspec.json.decode(path.read_bytes(), type=Kept).reason
+    except (OSError, msgspec.MsgspecError):
+        reason = f"{DRAINED_FILE} cannot be read"  # it was drained, whatever for
+    return f"{name} is drained{f': {reason}' if reason else ''}"
+
+
 class Steward:
-    """Carries out orders at one agent. ``record`` writes the audit log."""
+    """Carries out orders at one agent, and drains it if it was drained when it stopped. ``record``
+    writes the audit log."""
 
     def __init__(self, agent: Agent, record: Callable[..., bool]) -> None:
         self._agent = agent
         self._record = record
         self._changing = asyncio.Lock()  # one model at a time is loaded or unloaded
         self._policy = agent.config.parts.policy
+        node = agent.node  # which offers nothing yet
+        node.serving.draining = kept_drained(agent.config.node.state, node.me.name)
 
     async def run(self, order: Order, who: str = OWNER, *, local: bool = True) -> dict[str, Any]:
         """Do it and say what is so now; raises :class:`GossamerError` where it cannot be done.
@@ -81,7 +117,8 @@ class Steward:
     async def _do(self, order: Order, *, local: bool) -> dict[str, Any]:
         match order.op:
             case "drain" | "resume":
-                return self._drain(order)
+                async with self._changing:
+                    return await self._drain(order)
             case "load":
                 async with self._changing:
                     return await self._load(order, local=local)
@@ -91,13 +128,20 @@ class Steward:
             case "policy":
                 return self._choose(order.policy)
 
-    def _drain(self, order: Order) -> dict[str, Any]:
+    async def _drain(self, order: Order) -> dict[str, Any]:
         node = self._agent.node
         why = f": {order.reason}" if order.reason else ""
         drained = order.op == "drain"
         node.serving.draining = f"{node.me.name} is drained{why}" if drained else ""
+        kept = True
+        try:
+            await asyncio.to_thread(keep_drained, self._agent.config.node.state, order)
+        except (GossamerError, OSError) as error:
+            # A full disk may be why it is drained: it is, and who asked hears for how long.
+            log.error("this is not remembered over a restart: %s", error)
+            kept = False
         load = self._agent.load()
-        return {"draining": drained, "running": load.inflight + load.queued}
+        return {"draining": drained, "running": load.inflight + load.queued, "kept": kept}
 
     async def _load(self, order: Order, *, local: bool) -> dict[str, Any]:
         agent = self._agent

@@ -292,6 +292,12 @@ class HttpSection(_Section):
     the file: GOSSAMER_HTTP__KEY, or key_file."""
     key_file: Path | None = None
     """A file with one key a line, readable by its owner only."""
+    admin_key: str = ""
+    """A key of the owner, who may drain and resume nodes on the web page with it; without one
+    nobody can there. Better GOSSAMER_HTTP__ADMIN_KEY, or admin_key_file. Not one of the others."""
+    admin_key_file: Path | None = None
+    mcp: bool = False
+    """Serve the Model Context Protocol at /mcp too (docs/mcp.md); needs the mcp extra."""
     hosts: tuple[str, ...] = ()
     """Names besides the bound one that clients may use for this server (the Host header)."""
     origins: tuple[str, ...] = ()
@@ -431,7 +437,7 @@ def make_config(raw: dict[str, Any], *, base: Path, source: str = "configuration
     http = config.http and config.http.model_copy(
         update={
             field: (base / path.expanduser()).resolve()
-            for field in ("key_file", "certificate", "private_key")
+            for field in ("key_file", "admin_key_file", "certificate", "private_key")
             if (path := getattr(config.http, field)) is not None
         }
     )

@@ -61,7 +61,13 @@ async def _run(agent: Agent, say: Callable[..., None], systemd: Notifier) -> int
             profile = node.core.profile(node.me.node)
             names = [served.name for served in profile.names] if profile else []
             say("ready", offers=", ".join(names) or "nothing")
-            told = "; ".join(agent.troubles) or f"offers {', '.join(names) or 'nothing'}"
+            if node.serving.draining:
+                say("drained", what=f"{node.serving.draining}; gossamer resume takes work again")
+            told = (
+                node.serving.draining
+                or "; ".join(agent.troubles)
+                or f"offers {', '.join(names) or 'nothing'}"
+            )
             systemd.tell(f"STATUS={told[:200]}")
         await stop
         ready.cancel()

@@ -132,6 +132,7 @@ class Verbs:
             "uptime_s": round(time.monotonic() - agent.started_at, 1),
             "version": version(),
             "ready": agent.ready.is_set(),
+            "drained": node.serving.draining,
             "troubles": [*agent.troubles, *node.troubles[-20:]],
             "counters": dict(sorted(counters.items())),
             "bytes_in": node.transport.bytes_in,

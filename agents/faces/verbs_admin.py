@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.administering import Order
+from agents.administering import OWNER, Order
 from agents.faces.arguments import timeout_of
 from agents.faces.control import Handler, unary
 from mesh.core.access import ADMIN
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agents.agent import Agent
 
 ORDER_S = 300.0  # a large model from a slow card takes minutes
+MAX_VIA_CHARS = 64
 OPS = ("drain", "resume", "load", "unload", "policy")
 
 
@@ -42,7 +43,7 @@ class AdminVerbs:
             raise WireError(f"not an order: {error}") from error
         member = self._member(str(args.get("node") or ""))
         if member is None:
-            return await self._agent.steward.run(order)
+            return await self._agent.steward.run(order, _who(str(args.get("via") or "")))
         return await self._far(member, order, timeout_of(args, ORDER_S))
 
     def _member(self, wanted: str) -> Member | None:
@@ -81,3 +82,8 @@ class AdminVerbs:
         except (msgspec.MsgspecError, ValueError) as error:
             raise WireError(f"{member.name} answered with what is no answer: {error}") from error
         raise WireError(f"{member.name} did not answer")
+
+
+def _who(via: str) -> str:
+    """Who is named in the audit log: faces of this agent say whom they let in."""
+    return via[:MAX_VIA_CHARS] or OWNER

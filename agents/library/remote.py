@@ -269,14 +269,15 @@ class Agent(Knowing, Writing):
         """Shut a node out of the mesh, for good; the agent must hold an issuer's rights."""
         return await self._fetch("revoke", {"node": node, "reason": reason}, dict[str, Any])
 
-    async def drain(self, node: str = "", reason: str = "") -> dict[str, Any]:
-        """Let a node finish what runs and take nothing new; "" is the agent itself. Another node
-        has to have granted it the right (docs/administration.md)."""
-        return await self._order("drain", {"node": node, "reason": reason})
+    async def drain(self, node: str = "", reason: str = "", *, via: str = "") -> dict[str, Any]:
+        """Let a node finish what runs and take nothing new, until :meth:`resume`, also after a
+        restart; "" is the agent itself. Another node has to have granted it the right
+        (docs/administration.md). ``via``: who asked through you, for the agent's audit log."""
+        return await self._order("drain", {"node": node, "reason": reason, "via": via})
 
-    async def resume(self, node: str = "") -> dict[str, Any]:
+    async def resume(self, node: str = "", *, via: str = "") -> dict[str, Any]:
         """Let a drained node take work again."""
-        return await self._order("resume", {"node": node})
+        return await self._order("resume", {"node": node, "via": via})
 
     async def load(
         self, model: str, *, names: Sequence[str] = (), node: str = ""

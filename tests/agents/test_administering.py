@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agents.administering import Order, section_of
+from agents.administering import DRAINED_FILE, Order, kept_drained, section_of
 from agents.agent import Agent
 from agents.config import AgentConfig, ModelSection, NodeSection
 from agents.faces.client import ControlClient
@@ -59,7 +59,13 @@ def test_a_drained_node_takes_nothing_new_says_so_and_is_resumed(tmp_path: Path)
         async with house(tmp_path) as made:
             worker, admin = await two(made, publish=(ADMIN,))
             done = await order(admin, "drain", node="worker", reason="a new power supply")
-            assert done == {"node": "worker", "op": "drain", "draining": True, "running": 0}
+            assert done == {
+                "node": "worker",
+                "op": "drain",
+                "draining": True,
+                "running": 0,
+                "kept": True,
+            }
             await until(lambda: not sees(admin), "its status says so")
             assert [
                 v["draining"] for v in await order(admin, "peers") if v["name"] == "worker"
@@ -104,6 +110,45 @@ def test_what_runs_is_finished_while_a_node_is_drained(tmp_path: Path) -> None:
                 assert "1296" in last.text  # type: ignore[union-attr]
                 with pytest.raises(GossamerError):
                     await remote.generate(SUMS, QUESTION, timeout_s=2.0)
+
+    asyncio.run(main())
+
+
+def test_a_drained_node_is_drained_still_when_it_is_started_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as made:
+            worker = await made.agent("worker")
+            await order(worker, "drain", reason="a loose wire")
+            again = Agent(worker.config)
+            await worker.stop()
+            try:
+                await again.start()
+                assert again.node.serving.draining == "worker is drained: a loose wire"
+                assert (await order(again, "status"))["drained"] == again.node.serving.draining
+                await order(again, "resume")
+                assert not again.node.serving.draining
+            finally:
+                await again.stop()
+        assert kept_drained(worker.config.node.state, "worker") == ""
+
+    asyncio.run(main())
+
+
+def test_what_kept_a_drain_and_cannot_be_read_keeps_it_still(tmp_path: Path) -> None:
+    assert kept_drained(tmp_path, "worker") == ""
+    (tmp_path / DRAINED_FILE).write_bytes(b"\xff not JSON")
+    assert kept_drained(tmp_path, "worker") == f"worker is drained: {DRAINED_FILE} cannot be read"
+
+
+def test_a_drain_that_cannot_be_kept_holds_all_the_same_and_says_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with house(tmp_path) as made:
+            worker = await made.agent("worker")
+            (worker.config.node.state / DRAINED_FILE).mkdir()  # nothing can be written in its place
+            done = await order(worker, "drain")
+            assert done["draining"]
+            assert not done["kept"]
+            assert worker.node.serving.draining
 
     asyncio.run(main())
 

@@ -38,7 +38,8 @@ def drain(
     state: State = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let a node finish what it works on and take nothing new, until resume or its restart."""
+    """Let a node finish what it works on and take nothing new, until resume. It stays
+    drained when it is started again."""
     done = _run(state, "drain", {"node": node, "reason": reason}, as_json=as_json)
     if done:
         _say(f"{done['node']} takes nothing new; {_count(done['running'])} under way")

@@ -51,7 +51,8 @@ class Actions:
             case "d":
                 self._confirm(
                     f"Drain {name}?",
-                    "It finishes what it works on and takes nothing new, until it is resumed.",
+                    "It finishes what it works on and takes nothing new, until it is resumed,"
+                    " also after a restart.",
                     lambda s: s.drain(name, "drained at the console"),
                     f"{name} is drained",
                 )

@@ -167,13 +167,18 @@ def shown_address(host: str) -> str:
 
 def settings_of(section: HttpSection, state: Path, own: OwnCertificate | None = None) -> Settings:
     """The settings of a configuration; raises :class:`ConfigError` for one that is not safe."""
-    keys = [section.key] if section.key else []
-    if section.key_file is not None:
-        keys += _keys_in(section.key_file)
-    short = [key for key in keys if len(key) < MIN_KEY_CHARS]
-    if short:
+    keys = _keys(section.key, section.key_file, "key")
+    admin_keys = _keys(section.admin_key, section.admin_key_file, "admin_key")
+    if set(keys) & set(admin_keys):
         raise ConfigError(
-            f"http.key has {len(short[0])} characters, at least {MIN_KEY_CHARS} are needed",
+            "http.admin_key is one of http.key, so that everybody who may ask could administer",
+            hint="make one of its own: python -c 'import secrets; print(secrets.token_urlsafe())'",
+        )
+    short = [key for key in keys + admin_keys if len(key) < MIN_KEY_CHARS]
+    if short:
+        field = "http.admin_key" if short[0] in admin_keys else "http.key"
+        raise ConfigError(
+            f"{field} has {len(short[0])} characters, at least {MIN_KEY_CHARS} are needed",
             hint="make one: python -c 'import secrets; print(secrets.token_urlsafe())'",
         )
     if not keys and not is_loopback(section.host):
@@ -193,6 +198,8 @@ def settings_of(section: HttpSection, state: Path, own: OwnCertificate | None = 
         host=section.host,
         port=section.port,
         keys=keys,
+        admin_keys=admin_keys,
+        mcp=section.mcp,
         hosts=[host.lower() for host in section.hosts],
         origins=list(section.origins),
         max_requests=section.max_requests,
@@ -202,16 +209,20 @@ def settings_of(section: HttpSection, state: Path, own: OwnCertificate | None = 
     )
 
 
-def _keys_in(path: Path) -> list[str]:
+def _keys(key: str, file: Path | None, field: str) -> list[str]:
+    return ([key] if key else []) + ([] if file is None else _keys_in(file, f"{field}_file"))
+
+
+def _keys_in(path: Path, field: str) -> list[str]:
     try:
         if path.stat().st_mode & 0o077:
             raise ConfigError(
-                f"http.key_file {path} can be read by others", hint=f"chmod 600 {path}"
+                f"http.{field} {path} can be read by others", hint=f"chmod 600 {path}"
             )
         keys = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"http.key_file {path} cannot be read: {error}") from error
+        raise ConfigError(f"http.{field} {path} cannot be read: {error}") from error
     found = [key for key in keys if key and not key.startswith("#")]
     if not found:
-        raise ConfigError(f"http.key_file {path} holds no key")
+        raise ConfigError(f"http.{field} {path} holds no key")
     return found

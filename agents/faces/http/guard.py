@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agents.faces.http import a2a
+from agents.faces.http import a2a, mcp
 from agents.faces.http.errors import HttpError
 from agents.faces.http.metrics import HttpMetrics
 from agents.faces.http.page import ASK, FILES
@@ -26,7 +26,7 @@ from agents.faces.http.settings import LOOPBACK_NAMES, Settings
 BODY_S = 30.0  # to send a body of at most a quarter of a megabyte
 # The page holds nothing, what fills it needs a key; the card says that one is needed.
 OPEN_PATHS = frozenset({"/healthz", a2a.CARD_PATH, a2a.KEYS_PATH, *FILES})
-COUNTED = ("/v1/", a2a.RPC_PATH, ASK)  # the paths that are work for a model
+COUNTED = ("/v1/", a2a.RPC_PATH, mcp.PATH, ASK)  # the paths that are work for a model
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared, not bound
 
 
