@@ -30,7 +30,6 @@ from mesh.core.errors import ConfigError, GossamerError, NoSuchName
 from mesh.core.wire import Reach
 
 OUTLINE_SHARE = 0.3  # of the time, for the strong node's outline
-MOST_LENGTH = 4096  # tokens: beyond it eight points are no paragraphs any more
 DIRECT, OUTLINED, PRIVATE = "direct", "outline", "private"
 
 Secrets = Callable[[str], Sequence[str]]
@@ -124,8 +123,8 @@ def _check(instruction: str, options: AskOptions, choices: SkeletonOptions) -> N
             f"a private context has at most {protocol.MAX_PRIVATE_CHARS} characters",
             hint="give the part of it that matters",
         )
-    if not 0 <= choices.length <= MOST_LENGTH:
-        raise ConfigError(f"a length is 0 (predicted) to {MOST_LENGTH} tokens")
+    if not 0 <= choices.length <= protocol.MOST_LENGTH:
+        raise ConfigError(f"a length is 0 (predicted) to {protocol.MOST_LENGTH} tokens")
     if choices.strong in {"cloud", CLOUD} and options.reach < Reach.CLOUD:
         raise ConfigError("this task may not leave the mesh", hint="allow it: --reach cloud")
 

@@ -20,6 +20,7 @@ from capabilities.messages import Generate, Message
 from mesh.core.errors import GossamerError
 
 LEAST_TOKENS = 192  # an answer that is likely shorter is written at once: an outline costs a call
+MOST_LENGTH = 4096  # tokens: beyond it eight points are no paragraphs any more
 POINT_TOKENS = 96  # of text for one point: a small model keeps to its theme for a paragraph
 FEWEST_POINTS, MOST_POINTS = 2, 8
 SKETCH_SHARE = 0.2  # of the expected length that the outline may have, PICE's bound

@@ -30,7 +30,8 @@ class WriteVerbs:
         return {"write": self._write}
 
     async def _write(self, args: dict[str, Any]) -> AsyncIterator[Any]:
-        from agents.cooperation.skeletons import MOST_LENGTH, SkeletonOptions, Written
+        from agents.cooperation.skeletons import SkeletonOptions, Written
+        from agents.cooperation.skeletons_protocol import MOST_LENGTH
 
         instruction, private = text_of(args, "instruction"), args.get("private", "")
         if not isinstance(private, str):

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from agents.faces.http import a2a, chat, knowing, page, responses, routes
+from agents.faces.http import a2a, chat, knowing, page, responses, routes, writing
 from agents.faces.http.errors import HttpError
 from agents.faces.http.guard import Guard
 from agents.faces.http.serving import Server
@@ -35,6 +35,7 @@ ROUTES = [
     Route("/metrics", routes.metrics, methods=["GET"]),
     Route("/openapi.json", routes.openapi, methods=["GET"]),
     *knowing.ROUTES,
+    *writing.ROUTES,
     *a2a.ROUTES,
     *page.ROUTES,
 ]

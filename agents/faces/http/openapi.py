@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from agents.faces.control import version
-from agents.faces.http import knowing, responses_schema, schema
+from agents.faces.http import knowing, responses_schema, schema, writing
 
 DONE = "[DONE]"
 REF = "#/components/schemas/{name}"
@@ -37,6 +37,7 @@ _POSTS = (
     ("/v1/embeddings", "embedding", schema.EmbeddingRequest, schema.EmbeddingList, None,
      "Vectors of texts."),
     *knowing.POSTS,
+    *writing.POSTS,
 )  # fmt: skip
 _GETS = (
     ("/v1/models", "models", schema.ModelList, "What `model` may name now."),
