@@ -12,7 +12,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from agents.faces.http import a2a, chat, knowing, page, responses, routes, writing
+from agents.faces.http import (
+    a2a,
+    administering,
+    chat,
+    knowing,
+    mcp,
+    page,
+    responses,
+    routes,
+    writing,
+)
 from agents.faces.http.errors import HttpError
 from agents.faces.http.guard import Guard
 from agents.faces.http.serving import Server
@@ -37,7 +47,9 @@ ROUTES = [
     *knowing.ROUTES,
     *writing.ROUTES,
     *a2a.ROUTES,
+    *mcp.ROUTES,
     *page.ROUTES,
+    *administering.ROUTES,
 ]
 
 

@@ -7,8 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,18 @@ def over_http(served: Served, key: str = "") -> Iterator[str]:
     finally:
         process.terminate()
         assert process.wait(PATIENCE_S) == 0
+
+
+@asynccontextmanager
+async def with_a_key(url: str, mode: Any = "auto") -> AsyncIterator[Any]:
+    """The SDK's client with a bearer token."""
+    import httpx2
+    from mcp.client.streamable_http import streamable_http_client
+
+    inner = httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=30)
+    transport = streamable_http_client(url, http_client=inner)
+    async with inner, mcp.Client(transport, mode=mode) as client:
+        yield client
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -136,15 +148,49 @@ def test_over_http_a_key_a_host_and_an_origin_are_asked_for(served: Served) -> N
         assert httpx.post(url, json=hello, headers=page).status_code == 403
 
         async def run() -> None:
-            import httpx2
-            from mcp.client.streamable_http import streamable_http_client
-
-            inner = httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}, timeout=30)
-            async with inner, mcp.Client(streamable_http_client(url, http_client=inner)) as client:
+            async with with_a_key(url) as client:
                 status = await client.call_tool("status", {})
                 assert status.structured_content["node"] == "desk"
 
         asyncio.run(run())
+
+
+def test_at_an_agents_own_http_it_is_served_behind_the_same_key_and_names(tmp_path: Path) -> None:
+    async def run(url: str) -> None:
+        for mode in ("auto", "legacy"):
+            async with with_a_key(url, mode) as client:
+                answer = await client.call_tool("ask", {"question": "What is 48 * 27?"})
+                assert "1296" in answer.content[0].text
+                assert {one.name for one in (await client.list_tools()).tools} >= {"call", "names"}
+        async with with_a_key(url) as client:
+            await asyncio.wait_for(watched(client), PATIENCE_S)
+
+    async def watched(client: Any) -> None:
+        async with client.listen(resource_subscriptions=[FEED]) as events:
+            assert (await anext(aiter(events))).uri == FEED
+
+    with serving(tmp_path, http={"mcp": True, "key": KEY}) as found:
+        url = f"{found.url}/mcp"
+        hello = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+        headers = {"accept": "application/json, text/event-stream"}
+        with_key = {**headers, "authorization": f"Bearer {KEY}"}
+        assert httpx.post(url, json=hello, headers=headers).status_code == 401
+        strange = {**with_key, "host": "elsewhere.example"}
+        assert httpx.post(url, json=hello, headers=strange).status_code == 403
+        page = {**with_key, "origin": "https://elsewhere.example"}
+        assert httpx.post(url, json=hello, headers=page).status_code == 403
+        large = {**hello, "method": "x" * 300_000}
+        # The first request that passes waits for the SDK to be loaded.
+        refused = httpx.post(url, json=large, headers=with_key, timeout=PATIENCE_S)
+        assert refused.status_code == 413
+        asyncio.run(run(url))
+        assert not found.busy()
+
+
+def test_an_agent_that_was_not_told_to_serves_none_at_its_http(served: Served) -> None:
+    answer = httpx.post(f"{served.url}/mcp", json={})
+    assert answer.status_code == 404
+    assert "mcp = true" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
