@@ -115,3 +115,11 @@ ROUTES = [
     Route("/web/api/drain", drain, methods=["POST"]),
     Route("/web/api/resume", resume, methods=["POST"]),
 ]
+# For the document at /openapi.json.
+POSTS = (
+    ("/web/api/drain", "drain", Drain, Drained, None,
+     "Let a node finish what it works on and take nothing new; needs http.admin_key."),
+    ("/web/api/resume", "resume", Resume, Drained, None,
+     "Let a drained node take work again; needs http.admin_key."),
+)  # fmt: skip
+GETS = (("/web/api/rights", "rights", Rights, "What the holder of this key may do."),)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from agents.faces.control import version
-from agents.faces.http import knowing, responses_schema, schema, writing
+from agents.faces.http import administering, knowing, page, responses_schema, schema, writing
 
 DONE = "[DONE]"
 REF = "#/components/schemas/{name}"
@@ -38,12 +38,23 @@ _POSTS = (
      "Vectors of texts."),
     *knowing.POSTS,
     *writing.POSTS,
+    *page.POSTS,
+    *administering.POSTS,
 )  # fmt: skip
 _GETS = (
     ("/v1/models", "models", schema.ModelList, "What `model` may name now."),
     ("/v1/models/{model}", "model", schema.ModelBody, "One of them; a name may hold slashes."),
     *knowing.GETS,
+    *page.GETS,
+    *administering.GETS,
 )
+_IN_PATH = {
+    "/v1/models/{model}": {"name": "model", "schema": {"type": "string"}},
+    "/web/api/trace/{trace}": {
+        "name": "trace",
+        "schema": {"type": "string", "pattern": f"^[0-9a-f]{{{page.TRACE_CHARS}}}$"},
+    },
+}
 
 
 @cache
@@ -51,8 +62,8 @@ def document() -> bytes:
     """The document as JSON."""
     kinds: list[Any] = [schema.ErrorBody, schema.Health]
     for _, _, asked, answered, piece, _ in _POSTS:
-        kinds += [asked, answered] + ([piece] if piece else [])
-    kinds += [listed for _, _, listed, _ in _GETS]
+        kinds += [kind for kind in (asked, answered, piece) if kind]
+    kinds += [listed for _, _, listed, _ in (*_GETS, *page.FEEDS)]
     kinds = list(dict.fromkeys(kinds))
     refs, components = msgspec.json.schema_components(
         kinds, ref_template=REF, schema_hook=_anything
@@ -60,7 +71,9 @@ def document() -> bytes:
     by_kind = dict(zip(kinds, refs, strict=True))
     paths: dict[str, Any] = {}
     for path, name, asked, answered, piece, text in _POSTS:
-        content: dict[str, Any] = {"application/json": {"schema": by_kind[answered]}}
+        content: dict[str, Any] = {}
+        if answered is not None:
+            content["application/json"] = {"schema": by_kind[answered]}
         if piece is not None:
             content["text/event-stream"] = {
                 "schema": _events(by_kind[piece], by_kind[schema.ErrorBody])
@@ -82,9 +95,11 @@ def document() -> bytes:
     for path, name, listed, text in _GETS:
         found = _get(name, text, {"application/json": {"schema": by_kind[listed]}}, by_kind)
         paths.setdefault(path, {}).update(found)
-    paths["/v1/models/{model}"]["get"]["parameters"] = [
-        {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
-    ]
+    for path, name, seen, text in page.FEEDS:
+        events = _events(by_kind[seen], by_kind[schema.ErrorBody])
+        paths[path] = _get(name, text, {"text/event-stream": {"schema": events}}, by_kind)
+    for path, parameter in _IN_PATH.items():
+        paths[path]["get"]["parameters"] = [{**parameter, "in": "path", "required": True}]
     healthy = {"application/json": {"schema": by_kind[schema.Health]}}
     paths["/healthz"] = {
         "get": {

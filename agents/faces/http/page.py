@@ -24,8 +24,8 @@ from agents.faces.http.errors import HttpError, http_error
 from agents.faces.http.serving import Server, read
 from agents.faces.http.sse import EventStream
 from agents.library import Agent
-from agents.library.events import Delta
-from agents.views import AnswerView
+from agents.library.events import Delta, Plan, Retry, Step
+from agents.views import AnswerView, NameView
 from capabilities.messages import Message
 from mesh.core.errors import GossamerError
 
@@ -75,6 +75,30 @@ class Question(msgspec.Struct, kw_only=True):
     history: Annotated[list[Said], Meta(max_length=MAX_TURNS)] = []
     reach: Literal["node", "group", "mesh", "cloud"] = "mesh"
     timeout_s: Annotated[float, Meta(gt=0, le=600)] = 120.0
+
+
+class Answered(msgspec.Struct, frozen=True, tag="answer"):
+    """The whole answer: the last event of a question."""
+
+    answer: AnswerView
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, tag="error"):
+    """What went wrong after the stream had begun; it ends with this."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """An event of the feed: ``self`` (this agent), ``mesh`` (nodes that changed or went),
+    ``request`` (that one began, went on, ended), ``error`` and others, with fields of their own."""
+
+    type: str
+
+
+Event = Plan | Step | Delta | Retry | Answered | Problem
 
 
 async def file(request: Request) -> Response:
@@ -183,7 +207,7 @@ async def _asked(agent: Agent, asked: Question) -> AsyncIterator[bytes]:
         async with aclosing(events):  # type: ignore[type-var]
             async for event in events:
                 if isinstance(event, AnswerView):
-                    yield _line({"type": "answer", "answer": event})
+                    yield _line(Answered(event))
                 elif not (isinstance(event, Delta) and not event.text):
                     yield _line(event)
     except GossamerError as error:
@@ -217,8 +241,8 @@ def _line(event: Any) -> bytes:
     return b"data: " + msgspec.json.encode(event) + b"\n\n"
 
 
-def _problem(error: GossamerError) -> dict[str, str]:
-    return {"type": "error", "code": error.code, "message": error.message, "hint": error.hint}
+def _problem(error: GossamerError) -> Problem:
+    return Problem(code=error.code, message=error.message, hint=error.hint)
 
 
 ROUTES = [
@@ -228,3 +252,17 @@ ROUTES = [
     Route("/web/api/trace/{trace}", trace, methods=["GET"]),
     Route(ASK, ask, methods=["POST"]),
 ]
+# For the document at /openapi.json.
+POSTS = (
+    (ASK, "webAsk", Question, None, Event,
+     "The web page's question: its plan, its steps, its words as they come, last the answer."),
+)  # fmt: skip
+GETS = (
+    ("/web/api/names", "webNames", list[NameView], "What can be asked for, and who serves it."),
+    ("/web/api/trace/{trace}", "webTrace", dict[str, Any],
+     "One request in full, for who knows all of its id."),
+)  # fmt: skip
+FEEDS = (
+    ("/web/api/watch", "webWatch", Seen,
+     "What happens in the mesh, without the words of others, until the client leaves."),
+)  # fmt: skip

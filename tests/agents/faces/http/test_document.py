@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 
@@ -17,7 +18,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from agents.faces.http import a2a, mcp
+from agents.faces.http.app import ROUTES
 from agents.faces.http.openapi import document
+from agents.faces.http.page import FILES
 from tests.e2e.serving import Served
 
 pytestmark = pytest.mark.e2e
@@ -30,8 +34,12 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
+FEED = "/web/api/watch"  # it ends with its client only: nothing to wait for
 OPERATIONS = [
-    (path, method) for path, item in json.loads(document())["paths"].items() for method in item
+    (path, method)
+    for path, item in json.loads(document())["paths"].items()
+    for method in item
+    if path != FEED
 ]
 # What takes no body cannot be sent a wrong one.
 WAYS = [(*one, GenerationMode.POSITIVE) for one in OPERATIONS] + [
@@ -42,6 +50,24 @@ WAYS = [(*one, GenerationMode.POSITIVE) for one in OPERATIONS] + [
 def test_the_document_is_published(served: Served) -> None:
     assert httpx.get(f"{served.url}/openapi.json").json() == json.loads(document())
     assert ("/v1/chat/completions", "post") in OPERATIONS
+
+
+def test_every_route_is_in_the_document_but_the_pages_files_and_other_protocols() -> None:
+    others = {"/openapi.json", a2a.CARD_PATH, a2a.KEYS_PATH, a2a.RPC_PATH, mcp.PATH, *FILES}
+    served = {route.path.replace(":path", "") for route in ROUTES}
+    assert served - others == set(json.loads(document())["paths"])
+
+
+def test_the_feed_is_what_the_document_says(served: Served) -> None:
+    said = json.loads(document())
+    (kind,) = said["paths"][FEED]["get"]["responses"]["200"]["content"]
+    fields = said["components"]["schemas"]["Seen"]
+    with httpx.stream("GET", f"{served.url}{FEED}", timeout=30) as answer:
+        assert answer.headers["content-type"].startswith(kind)
+        lines = (line for line in answer.iter_lines() if line)
+        for line in itertools.islice(lines, 3):
+            event = json.loads(line.removeprefix("data: "))
+            assert set(fields["required"]) <= set(event)
 
 
 @pytest.mark.slow
