@@ -20,6 +20,7 @@ from mesh.net.statedir import create_authority, create_identity
 
 PATIENCE_S = 60.0
 KEY = "a-key-that-only-this-test-knows"
+OWNER_KEY = "a-key-that-only-its-owner-knows"
 
 
 class Served:

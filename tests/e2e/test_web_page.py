@@ -7,6 +7,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 
 from agents.faces import demo as demonstration
 from agents.faces.http.browser import browser, chromium
-from tests.e2e.serving import KEY, Served, serving
+from tests.e2e.serving import KEY, OWNER_KEY, Served, serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = [
@@ -68,8 +69,8 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[demonstrati
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """An agent that others can reach: TLS, and a key."""
-    http = {"host": "0.0.0.0", "key": KEY}
+    """An agent that others can reach: TLS, a key, and one of its owner."""
+    http = {"host": "0.0.0.0", "key": KEY, "admin_key": OWNER_KEY}
     with serving(tmp_path_factory.mktemp("shown"), http=http) as found:
         yield found
 
@@ -233,3 +234,53 @@ def test_off_loopback_the_page_asks_for_the_key_over_tls(page: Any, shown: Serve
     answered(page)
     assert "1296" in page.inner_text("#turns .answer")
     assert page.evaluate("() => localStorage.length") == 0
+
+
+def drained(shown: Served) -> str:
+    """Why, as the agent says it; asked in a thread, since the browser's loop runs in this one."""
+    with ThreadPoolExecutor(1) as aside:
+        return str(aside.submit(shown.fetch, "status").result()["drained"])
+
+
+def test_the_owner_drains_and_resumes_a_node_after_a_question(page: Any, shown: Served) -> None:
+    page.goto(shown.url)
+    page.fill("#key", KEY)
+    page.click("#key-form button")
+    page.click("[data-show=mesh]")
+    page.wait_for_selector('#nodes [data-node="desk"][data-state="alive"]')
+    page.wait_for_selector("#manage:not([hidden])")
+    assert not page.is_visible("#order")
+    page.fill("#owner-key", KEY)
+    page.click("#owner-form button")  # the key to ask with is not enough, and goes on asking
+    page.wait_for_function("() => /may not administer/.test(managed.innerText)")
+    page.fill("#owner-key", OWNER_KEY)
+    page.press("#owner-key", "Enter")
+    page.wait_for_selector("#order:not([hidden])")
+    assert page.is_disabled("#resume")
+    page.click("#drain")
+    assert "Drain desk?" in page.inner_text("#confirm")
+    assert page.evaluate(CONTRAST) == []
+    assert page.evaluate(UNNAMED) == []
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#confirm")
+    assert not drained(shown)  # a question that is not answered changes nothing
+    page.click("#drain")
+    page.fill("#reason", "a loose wire")
+    page.click("#confirm-yes")
+    page.wait_for_selector('#nodes [data-node="desk"][data-state="draining"]')
+    assert "desk takes nothing new" in page.inner_text("#managed")
+    assert drained(shown) == "desk is drained: a loose wire"
+    page.click("#resume")
+    page.wait_for_selector('#nodes [data-node="desk"][data-state="alive"]')
+    assert "desk takes work again" in page.inner_text("#managed")
+    assert not drained(shown)
+    assert page.evaluate("() => localStorage.length") == 0
+
+
+def test_where_no_owner_has_a_key_the_page_offers_nothing_to_change(page: Any, mesh: Any) -> None:
+    page.goto(mesh[1])
+    with page.expect_response(re.compile("/web/api/rights")) as told:
+        page.reload()
+    assert told.value.json() == {"offered": False, "administer": False}
+    page.click("[data-show=mesh]")
+    assert not page.is_visible("#manage")

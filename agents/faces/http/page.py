@@ -36,6 +36,7 @@ FILES = {
     "/web/feed.js": ("feed.js", "text/javascript; charset=utf-8"),
     "/web/picture.js": ("picture.js", "text/javascript; charset=utf-8"),
     "/web/chat.js": ("chat.js", "text/javascript; charset=utf-8"),
+    "/web/manage.js": ("manage.js", "text/javascript; charset=utf-8"),
     "/web/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 ASK = "/web/api/ask"

@@ -2,12 +2,14 @@
 
 import { Chat, painter } from "/web/chat.js";
 import { fetched, follow, key } from "/web/feed.js";
+import { Manage } from "/web/manage.js";
 import { draw, stateOf, STATES, World } from "/web/picture.js";
 
 const $ = (id) => document.getElementById(id);
 const MAX_EXAMPLES = 4;
 const LOOK_MS = 1000;
 const world = new World();
+const manage = new Manage(world);
 let connected = false;
 let exampled = false;
 
@@ -46,6 +48,7 @@ const paint = painter(() => {
   const peers = world.ordered;
   const lines = peers.map(row);
   $("nodes").replaceChildren(...lines);
+  manage.paint();
   const me = world.me;
   if (me.name) {
     $("title").textContent = `${me.name} in ${me.mesh}`;
@@ -91,6 +94,7 @@ function tell(trouble, wait) {
   if (first) {
     notice([]);
     looked();
+    manage.look();
   }
   if (connected) return;
   if (trouble.status === 401) {
@@ -175,7 +179,7 @@ $("question").addEventListener("keydown", (event) => {
   }
 });
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") chat.stop();
+  if (event.key === "Escape" && !$("confirm").open) chat.stop();
 });
 $("stop").addEventListener("click", () => chat.stop());
 $("fresh").addEventListener("click", () => {

@@ -18,6 +18,7 @@ export const key = {
     key.forget();
     (keep ? localStorage : sessionStorage).setItem(KEY, value);
   },
+  kept: () => localStorage.getItem(KEY) !== null,
   forget() {
     sessionStorage.removeItem(KEY);
     localStorage.removeItem(KEY);
@@ -52,6 +53,11 @@ async function request(path, options = {}) {
 
 export async function fetched(path) {
   return (await request(path)).json();
+}
+
+export async function sent(path, body) {
+  const headers = { "content-type": "application/json" };
+  return (await request(path, { method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
 // Every event of one answer; `heard` is called whenever anything came.

@@ -20,6 +20,7 @@ import pytest
 from starlette.types import Message, Scope
 
 from agents.config import HttpSection
+from agents.faces.http.administering import VIA
 from agents.faces.http.app import make_app
 from agents.faces.http.child import needs_certificate, settings_of
 from agents.faces.http.page import FILES, MAX_WATCHERS, without_words
@@ -33,10 +34,10 @@ from agents.faces.http.tls import (
 )
 from agents.library import Agent, AnswerView
 from agents.library.events import Delta
-from mesh.core.errors import IdentityError, PeerLost
+from mesh.core.errors import AccessDenied, ConfigError, IdentityError, PeerLost
 from mesh.core.identity import LocalIdentity
 from mesh.net.statedir import StateDir, create_authority, create_identity
-from tests.e2e.serving import KEY, Served, serving
+from tests.e2e.serving import KEY, OWNER_KEY, Served, serving
 
 WALL = 1_800_000_000.0
 SECRET = "what is wrong with my knee"
@@ -49,6 +50,7 @@ class ScriptedAgent(Agent):
         self.closed = 0
         self.asked: list[tuple[str, Any]] = []
         self.gone = False
+        self.orders: list[tuple[str, ...]] = []
 
     async def watch(self, every_s: float = 0.5) -> AsyncIterator[dict[str, Any]]:
         if self.gone:
@@ -64,6 +66,16 @@ class ScriptedAgent(Agent):
         self.asked.append((question, options["history"]))
         yield Delta(text="1296", step=1)
         yield AnswerView(text="1296", degraded=False, elapsed_s=0.1, steps=[], nodes=["abacus"])
+
+    async def drain(self, node: str = "", reason: str = "", *, via: str = "") -> dict[str, Any]:
+        self.orders.append(("drain", node, reason, via))
+        return {"node": node, "op": "drain", "draining": True, "running": 2, "kept": True}
+
+    async def resume(self, node: str = "", *, via: str = "") -> dict[str, Any]:
+        if node == "strict":
+            raise AccessDenied("strict does not let this node", hint="its owner grants the right")
+        self.orders.append(("resume", node, via))
+        return {"node": node, "op": "resume", "draining": False, "running": 0, "kept": True}
 
 
 def client(agent: Agent, **settings: Any) -> httpx.AsyncClient:
@@ -97,7 +109,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_has_no_script_in_line() -> No
     page = (folder / "index.html").read_text(encoding="utf-8")
     assert not re.search(r"<script(?![^>]*\bsrc=)", page)
     assert not re.search(r"\son\w+=|\sstyle=", page)
-    for script in ("app", "feed", "picture", "chat"):
+    for script in ("app", "feed", "picture", "chat", "manage"):
         code = (folder / f"{script}.js").read_text(encoding="utf-8")
         assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|\beval\(", code)
 
@@ -183,6 +195,79 @@ def test_a_question_that_is_none_is_answered_400(body: Any) -> None:
     agent = ScriptedAgent()
     assert post(body, {"content-type": "application/json"}, agent).status_code == 400
     assert not agent.asked
+
+
+JSON = {"content-type": "application/json"}
+OWNER = {**JSON, "authorization": f"Bearer {OWNER_KEY}"}
+USER = {**JSON, "authorization": f"Bearer {KEY}"}
+
+
+def ordered(
+    verb: str, body: Any, headers: dict[str, str], agent: ScriptedAgent, **settings: Any
+) -> httpx.Response:
+    async def run() -> httpx.Response:
+        async with client(agent, **settings) as http:
+            return await http.post(f"/web/api/{verb}", content=json.dumps(body), headers=headers)
+
+    return asyncio.run(run())
+
+
+def test_a_node_is_drained_and_resumed_with_the_owners_key_alone() -> None:
+    agent, keys = ScriptedAgent(), {"keys": [KEY], "admin_keys": [OWNER_KEY]}
+    body = {"node": "abacus", "reason": "a loose wire"}
+    done = ordered("drain", body, OWNER, agent, **keys)
+    assert done.json() == {"node": "abacus", "draining": True, "running": 2, "kept": True}
+    assert ordered("resume", {"node": "abacus"}, OWNER, agent, **keys).status_code == 200
+    assert agent.orders == [("drain", "abacus", "a loose wire", VIA), ("resume", "abacus", VIA)]
+    refused = ordered("resume", {"node": "strict"}, OWNER, agent, **keys)
+    assert refused.status_code == 403
+    assert "its owner grants the right" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "status"),
+    [
+        ({"keys": [KEY], "admin_keys": [OWNER_KEY]}, USER, 403),  # a key to ask with
+        ({"keys": [KEY], "admin_keys": [OWNER_KEY]}, JSON, 401),
+        ({"admin_keys": [OWNER_KEY]}, JSON, 403),  # loopback, where asking needs no key
+        ({"keys": [KEY]}, USER, 403),  # nobody can
+        ({}, OWNER, 403),
+        ({"admin_keys": [OWNER_KEY]}, {**OWNER, "content-type": "text/plain"}, 400),
+        ({"admin_keys": [OWNER_KEY]}, {**OWNER, "origin": "https://evil.example"}, 403),
+        ({"admin_keys": [OWNER_KEY]}, {**OWNER, "authorization": "Bearer "}, 403),
+    ],
+)
+def test_nothing_is_changed_without_it(
+    settings: dict[str, Any], headers: dict[str, str], status: int
+) -> None:
+    agent = ScriptedAgent()
+    for verb in ("drain", "resume"):
+        answer = ordered(verb, {"node": ""}, headers, agent, **settings)
+        assert answer.status_code == status, answer.text
+    assert not agent.orders
+
+
+@pytest.mark.parametrize("body", [[], {"node": 1}, {"node": "x" * 65}, {"nodes": "abacus"}])
+def test_an_order_that_is_none_is_answered_400(body: Any) -> None:
+    agent = ScriptedAgent()
+    assert ordered("drain", body, OWNER, agent, admin_keys=[OWNER_KEY]).status_code == 400
+    assert not agent.orders
+
+
+def test_a_key_says_what_its_holder_may_do() -> None:
+    keys = {"keys": [KEY], "admin_keys": [OWNER_KEY]}
+    for headers, administers in ((USER, False), (OWNER, True)):
+        told = get("/web/api/rights", headers, **keys).json()
+        assert told == {"offered": True, "administer": administers}
+    assert get("/web/api/rights").json() == {"offered": False, "administer": False}
+
+
+def test_a_key_to_ask_with_cannot_be_the_owners(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="everybody who may ask could administer"):
+        settings_of(HttpSection(key=KEY, admin_key=KEY), tmp_path)
+    with pytest.raises(ConfigError, match=r"http\.admin_key has 5 characters"):
+        settings_of(HttpSection(key=KEY, admin_key="short"), tmp_path)
+    assert settings_of(HttpSection(admin_key=OWNER_KEY), tmp_path).administers(OWNER_KEY)
 
 
 async def open_feed(app: Any, said: list[Message], left: asyncio.Event) -> None:
