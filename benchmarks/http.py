@@ -1,7 +1,8 @@
 """HTTP beside the engine called directly: `python -m benchmarks.http --json`.
 
 The same file is asked through the engine's own host and through an agent's HTTP, in turn: the
-time to the first token and the tokens a second, at 1 and 8 streams. The model is synthetic (random
+time to the first token and the tokens a second, at 1 and 8 streams; at 8 also beside the engine
+with prompts as far apart as HTTP needs for one (`ttft_spaced_ms`). The model is synthetic (random
 weights in a real model's shape). Idle streams wait at a paced engine, which sleeps. With
 `--litellm-python FILE` LiteLLM's proxy is measured beside one hop of the mesh; with `--soak N`
 that many requests of clients that disconnect are sent, and what is left behind is told.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import random
 import statistics
 import tempfile
@@ -67,6 +69,19 @@ def _over_http(client: httpx.AsyncClient, bias: dict[int, float]) -> Stream:
     return stream
 
 
+def _spaced(side: Stream, streams: int, gap_ms: float) -> Stream:
+    """The same with one prompt after the other, as a front hands them on that reads them in turn:
+    the first one is alone in the engine's first batch, and the others wait for its end."""
+    turn = itertools.count()
+
+    async def stream(prompt: str, tokens: int) -> AsyncIterator[float]:
+        await asyncio.sleep((next(turn) % streams) * gap_ms / 1000)
+        async for at in side(prompt, tokens):
+            yield at
+
+    return stream
+
+
 async def _round(side: Stream, prompts: list[str], tokens: int) -> tuple[float, float, int]:
     """Median ms to the first piece, seconds for all, pieces."""
 
@@ -95,6 +110,7 @@ async def _speed(
     rounds = 3 if options.quick else options.more.rounds
     figures: dict[str, Any] = {
         "ttft_ms": {},
+        "ttft_spaced_ms": {},
         "throughput_ratio": {},
         "front_cpu_us_per_token": {},
         "samples": {},
@@ -105,6 +121,9 @@ async def _speed(
         for side in sides.values():  # connections, templates and buffers are not what is measured
             await _round(side, [_prompt(rng)] * SLOTS, 2)
         for streams in (1, SLOTS):
+            if streams > 1:
+                gap_ms = max(0.0, figures["ttft_ms"]["1"])
+                sides["spaced"] = _spaced(sides["direct"], streams, gap_ms)
             firsts: dict[str, list[float]] = {name: [] for name in sides}
             rates: dict[str, list[float]] = {name: [] for name in sides}
             cpu_s, made = 0.0, 0
@@ -121,6 +140,10 @@ async def _speed(
                     rates[name].append(pieces / elapsed_s)
             pairs = zip(firsts["http"], firsts["direct"], strict=True)
             figures["ttft_ms"][str(streams)] = round(statistics.median(h - d for h, d in pairs), 2)
+            if streams > 1:
+                pairs = zip(firsts["http"], firsts["spaced"], strict=True)
+                added_ms = statistics.median(h - s for h, s in pairs)
+                figures["ttft_spaced_ms"][str(streams)] = round(added_ms, 2)
             both = zip(rates["http"], rates["direct"], strict=True)
             ratio = round(statistics.median(h / d for h, d in both), 3)
             figures["throughput_ratio"][str(streams)] = ratio
