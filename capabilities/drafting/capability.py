@@ -74,6 +74,7 @@ class VerifyCapability(Capability):
         self._streams: dict[tuple[str, str], _Stream] = {}
         self._calls = 0
         self._stopped_for_s = 0.0
+        self._sweeper: asyncio.Task[None] | None = None
 
     @property
     def names(self) -> Sequence[ServedName]:
@@ -92,6 +93,15 @@ class VerifyCapability(Capability):
                 if self._stopped_for_s > START_S:
                     raise ModelError(f"{self._model} is not loaded, so it checks no drafts")
             await asyncio.sleep(LOOK_S)
+        self._sweeper = asyncio.create_task(self._sweep(), name="drafts-sweep")
+
+    async def stop(self) -> None:
+        """Forget all streams; the model is not stopped here."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+            self._sweeper = None
+        self._streams.clear()
 
     def admit(self, request: Request) -> Admission:
         """Take what is short: a draft is one pass."""
@@ -263,11 +273,26 @@ class VerifyCapability(Capability):
         return Verdict(count=len(path), next=following, path=path)
 
     async def _make_room(self) -> None:
-        now = self._clock()
-        for key in [k for k, s in self._streams.items() if now - s.used_at > IDLE_S]:
-            await self._forget(key)
+        await self.forget_idle()
         if len(self._streams) >= MAX_STREAMS:
             raise Rejected(f"drafts of {len(self._streams)} answers are being checked")
+
+    async def forget_idle(self) -> None:
+        """Let go of answers that nobody has asked about for a while."""
+        now = self._clock()
+        idle = [
+            key
+            for key, stream in self._streams.items()
+            if now - stream.used_at > IDLE_S and not stream.order.locked()
+        ]
+        for key in idle:
+            await self._forget(key)
+
+    async def _sweep(self) -> None:
+        """Also when nobody begins a new answer."""
+        while True:
+            await asyncio.sleep(IDLE_S / 4)
+            await self.forget_idle()
 
     async def _forget(self, key: tuple[str, str]) -> None:
         if self._streams.pop(key, None) is not None:

@@ -7,14 +7,17 @@ draft stands and one token more, whatever the size of the vocabulary.
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import msgspec
 
+from capabilities.segments.bodies import check_stream, decode, encode
 from capabilities.segments.choosing import Sampling
 from mesh.core.errors import WireError
 
-MAX_STREAM_CHARS = 64
+__all__ = [
+    "Answer", "Check", "CheckTree", "Close", "Closed", "Fed", "Feed", "MAX_DRAFT", "MAX_NODES",
+    "MAX_TAIL", "Question", "Told", "Verdict", "decode_answer", "decode_question", "encode",
+]  # fmt: skip
+WHAT = "drafts"
 MAX_DRAFT = 64
 MAX_NODES = 64
 MAX_TAIL = 8192  # tokens that one message may bring; a longer prompt comes in several
@@ -96,20 +99,12 @@ Answer = Fed | Verdict | Told | Closed
 
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
-_encoder = msgspec.msgpack.Encoder()
-_T = TypeVar("_T")
-
-
-def encode(body: Question | Answer) -> bytes:
-    """A message as bytes."""
-    return _encoder.encode(body)
 
 
 def decode_question(data: bytes) -> Question:
     """Bytes as a question; raises WireError."""
-    question = _decoded(data, _questions)
-    if not 0 < len(question.stream) <= MAX_STREAM_CHARS:
-        raise WireError(f"a stream's name has 1 to {MAX_STREAM_CHARS} characters")
+    question = decode(data, _questions, WHAT)
+    check_stream(question.stream)
     if isinstance(question, Close):
         return question
     given = question.tokens if isinstance(question, Feed) else question.tail
@@ -139,11 +134,4 @@ def _check_draft(question: Check) -> None:
 
 def decode_answer(data: bytes) -> Answer:
     """Bytes as an answer; raises WireError."""
-    return _decoded(data, _answers)
-
-
-def _decoded(data: bytes, decoder: msgspec.msgpack.Decoder[_T]) -> _T:
-    try:
-        return decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise WireError(f"not a message of drafts: {error}") from error
+    return decode(data, _answers, WHAT)

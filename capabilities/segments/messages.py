@@ -7,15 +7,18 @@ anew, and what belongs to an older one is not used. Every message may come twice
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import msgspec
 
+from capabilities.segments.bodies import check_stream, decode, encode
 from capabilities.segments.choosing import Sampling
 from capabilities.segments.rows import Packed
 from mesh.core.errors import WireError
 
-MAX_STREAM_CHARS = 64
+__all__ = [
+    "Answer", "Chosen", "Close", "Closed", "Have", "Infer", "MAX_COUNTS", "Missing", "Open",
+    "Question", "Upload", "decode_answer", "decode_question", "encode",
+]  # fmt: skip
+WHAT = "layer segments"
 MAX_COUNTS = 4096  # tokens whose number of uses travels, for penalties
 
 
@@ -94,20 +97,12 @@ Answer = Have | Chosen | Missing | Closed
 
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)
 _answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
-_encoder = msgspec.msgpack.Encoder()
-_T = TypeVar("_T")
-
-
-def encode(body: Question | Answer) -> bytes:
-    """A message as bytes."""
-    return _encoder.encode(body)
 
 
 def decode_question(data: bytes) -> Question:
     """Bytes as a question; raises WireError."""
-    question = _decoded(data, _questions)
-    if not 0 < len(question.stream) <= MAX_STREAM_CHARS:
-        raise WireError(f"a stream's name has 1 to {MAX_STREAM_CHARS} characters")
+    question = decode(data, _questions, WHAT)
+    check_stream(question.stream)
     if isinstance(question, Upload | Infer) and question.position < 0:
         raise WireError("a position is 0 or more")
     if isinstance(question, Infer) and len(question.counts) > MAX_COUNTS:
@@ -117,11 +112,4 @@ def decode_question(data: bytes) -> Question:
 
 def decode_answer(data: bytes) -> Answer:
     """Bytes as an answer; raises WireError."""
-    return _decoded(data, _answers)
-
-
-def _decoded(data: bytes, decoder: msgspec.msgpack.Decoder[_T]) -> _T:
-    try:
-        return decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise WireError(f"not a message of layer segments: {error}") from error
+    return decode(data, _answers, WHAT)

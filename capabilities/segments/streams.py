@@ -38,6 +38,7 @@ class Stream:
     computed: int = 0  # positions in all, for accounts and tests
     pending: deque[Packed] = field(default_factory=deque)
     pending_bytes: int = 0
+    open: bool = True  # False once it is forgotten, whoever still holds it
 
     @property
     def bytes(self) -> int:
@@ -63,6 +64,7 @@ class Streams:
         self._width = width
         self.limits = limits or Limits()
         self._open: dict[Key, Stream] = {}
+        self._bytes = 0  # of all that are open, kept up to date with every change
 
     def __len__(self) -> int:
         return len(self._open)
@@ -70,7 +72,7 @@ class Streams:
     @property
     def bytes(self) -> int:
         """What all streams take beside the model's own memory."""
-        return sum(stream.bytes for stream in self._open.values())
+        return self._bytes
 
     def get(self, key: Key, epoch: int) -> Stream | None:
         """A stream in this epoch, or nothing: it expired, or history was written anew."""
@@ -125,7 +127,7 @@ class Streams:
         if self.bytes + payload(kept) > self.limits.bytes:
             raise Rejected("no memory for more rows now", hint="try again later")
         stream.pending.append(kept)
-        stream.pending_bytes += payload(kept)
+        self._weigh(stream, pending=payload(kept))
         stream.have += fresh
         return True
 
@@ -147,34 +149,47 @@ class Streams:
         stream.last, stream.used_at = answer, now
         while count and stream.pending:
             first = stream.pending.popleft()
-            stream.pending_bytes -= payload(first)
+            self._weigh(stream, pending=-payload(first))
             if first.rows > count:
                 rest = _tail(first, first.rows - count)
                 stream.pending.appendleft(rest)
-                stream.pending_bytes += payload(rest)
+                self._weigh(stream, pending=payload(rest))
             count -= min(count, first.rows)
 
     def cut(self, stream: Stream, keep: int) -> None:
         """Forget all from position ``keep`` on; ``keep`` is at most what is computed."""
         stream.have = stream.done = keep
         stream.pending.clear()
-        stream.pending_bytes = 0
+        self._weigh(stream, pending=-stream.pending_bytes)
         stream.last = None
         if not keep:
             self.unpark(stream)
 
     def park(self, stream: Stream, state: object, size: int) -> None:
         """Its state left the model's memory."""
-        stream.parked, stream.parked_bytes = state, size
+        self._weigh(stream, parked=size - stream.parked_bytes)
+        stream.parked = state
 
     def unpark(self, stream: Stream) -> object | None:
         """Take the parked state, if there is one."""
-        state, stream.parked, stream.parked_bytes = stream.parked, None, 0
+        self._weigh(stream, parked=-stream.parked_bytes)
+        state, stream.parked = stream.parked, None
         return state
 
     def close(self, key: Key) -> Stream | None:
         """Forget a stream; harmless when it is not there."""
-        return self._open.pop(key, None)
+        stream = self._open.pop(key, None)
+        if stream is not None:
+            self._bytes -= stream.bytes
+            stream.open = False
+        return stream
+
+    def _weigh(self, stream: Stream, *, pending: int = 0, parked: int = 0) -> None:
+        """What a stream keeps has changed; one that was closed counts no more."""
+        stream.pending_bytes += pending
+        stream.parked_bytes += parked
+        if stream.open:
+            self._bytes += pending + parked
 
     def expired(self, now: float) -> list[Key]:
         """Streams that nobody has used for so long that they go."""

@@ -53,7 +53,14 @@ def test_rows_that_come_twice_late_or_in_pieces_are_kept_once_and_in_order(
             streams.computed(stream, chosen(at), 0.0)
             done = at + 1
     assert stream.computed == done
-    assert stream.pending_bytes == (have - done) * WIDTH * 2
+    assert streams.bytes == stream.pending_bytes == (have - done) * WIDTH * 2
+    streams.park(stream, object(), 100)
+    assert streams.bytes == stream.bytes
+    streams.close(KEY)
+    assert streams.bytes == 0
+    streams.unpark(stream)  # a pass that still held it comes to its end
+    streams.cut(stream, 0)
+    assert streams.bytes == 0
 
 
 def test_nothing_is_computed_over_a_gap_or_twice() -> None:
