@@ -70,6 +70,7 @@ PURE = (
     "capabilities.drafting.ngrams",
     "capabilities.drafting.tree",
     "capabilities.segments.accounts",
+    "capabilities.segments.bodies",
     "capabilities.segments.calibration",
     "capabilities.segments.choosing",
     "capabilities.segments.messages",
