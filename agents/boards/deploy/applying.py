@@ -19,6 +19,7 @@ from agents.boards.deploy.keys import Grant, Public
 from agents.boards.deploy.planning import (
     IMPOSSIBLE,
     UNCHANGED,
+    House,
     Step,
     Wanted,
     back_to,
@@ -27,6 +28,7 @@ from agents.boards.deploy.planning import (
 )
 from agents.boards.deploy.release import Blob, Release, gather, make_release, render, secrets_of
 from agents.boards.deploy.ssh import DeployError, Ssh, hide
+from agents.boards.deploy.wheels import UNPACKED, Wheelhouse, read_wheelhouse
 from agents.faces.meshes import DEFAULT_PUBLISH
 from mesh.core.errors import ConfigError
 from mesh.core.identity import fingerprint
@@ -46,6 +48,7 @@ AT_ONCE = 8  # connections side by side: the owner's uplink is the limit
 VALID_S = 365 * DAY_S
 KEY_FILE = "deploy.key"  # names the files of secrets, so that their names tell nothing
 UNKNOWN_KEY = bytes(32)
+INSTALL_S = 3600.0  # of some sixty wheels onto the slowest board's card
 
 Say = Callable[[str, str], None]
 T = TypeVar("T")
@@ -71,6 +74,8 @@ class Deployment:
         self.hosts = tuple(hosts) or inventory.hosts
         self._ssh = ssh
         self._owner = inventory.path(inventory.mesh.owner)
+        self._houses = self._read_houses()
+        ssh.environments = {name: house.name for name, house in self._houses.items()}
         self._blobs = {h.name: gather(inventory, h, self._key(make=False)) for h in self.hosts}
         secrets = {text for blobs in self._blobs.values() for text in secrets_of(blobs)}
         self._secrets = tuple(sorted(secrets, key=len, reverse=True))
@@ -116,13 +121,12 @@ class Deployment:
         """Bring every host to what the inventory says; stops at the first that does not get
         well within ``wait_s``."""
         seen = self._look()
-        lost = [h for h in self.hosts if not (seen[h.name]["installed"] or h.wheel)]
-        if lost:
-            raise DeployError(
-                f"Gossamer is not installed on {', '.join(h.name for h in lost)}",
-                hint="run install.sh there, or name a wheel in the inventory",
-            )
+        for host in self.hosts:  # before anything is made anywhere
+            step = plan_host(seen[host.name], self._wanted(host, None), time.time())
+            if step.action == IMPOSSIBLE:
+                raise DeployError(f"{step.host}: {step.why}")
         self._key(make=True)
+        self._side_by_side(lambda host: self._make_environment(host, seen[host.name]), self.hosts)
         self._blobs = {h.name: gather(self.inventory, h, self._key(make=True)) for h in self.hosts}
         public = self._certify(seen)
         releases = {}
@@ -196,8 +200,49 @@ class Deployment:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return list(pool.map(work, hosts))
 
+    def _read_houses(self) -> dict[str, Wheelhouse]:
+        read: dict[tuple[str, str], Wheelhouse] = {}
+        found = {}
+        for host in self.hosts:
+            if not host.wheelhouse:
+                continue
+            key = (host.wheelhouse, host.base)
+            if key not in read:
+                read[key] = read_wheelhouse(self.inventory.path(host.wheelhouse), host.base)
+            found[host.name] = read[key]
+        return found
+
+    def _make_environment(self, host: Host, seen: dict[str, Any]) -> None:
+        """Install Gossamer and its libraries beside what is there, where that was not done."""
+        house = self._houses.get(host.name)
+        if house is None or house.name in seen["environments"]:
+            return
+        lacking = [blob for blob in house.blobs if blob.name not in seen["blobs"]]
+        if lacking:
+            size = sum(blob.size for blob in lacking)
+            self._say(host.name, f"sending {len(lacking)} wheels ({size / 1e6:.0f} MB)")
+        for blob in lacking:
+            self._put(host, blob, quiet=True)
+        self._say(host.name, f"installing Gossamer {house.version} and its libraries")
+        self._ssh.ask(
+            host,
+            "environment",
+            wheels=[{"path": blob.path, "blob": blob.name} for blob in house.blobs],
+            gossamer=house.gossamer,
+            requirements=house.requirements,
+            imports=house.imports,
+            timeout_s=INSTALL_S,
+            secrets=self._secrets,
+        )
+        seen["environments"].append(house.name)
+        seen["installed"] = house.version
+
+    def _wheels(self, host: Host) -> list[str]:
+        house = self._houses.get(host.name)
+        return [blob.name for blob in house.blobs] if house is not None else []
+
     def _facts(self, host: Host) -> dict[str, Any]:
-        blobs = [blob.name for blob in self._blobs.get(host.name, [])]
+        blobs = [blob.name for blob in self._blobs.get(host.name, [])] + self._wheels(host)
         found: dict[str, Any] = self._ssh.ask(host, "facts", blobs=blobs, secrets=self._secrets)
         return found
 
@@ -217,14 +262,26 @@ class Deployment:
 
     def _wanted(self, host: Host, release: Release | None) -> Wanted:
         blobs = release.blobs if release is not None else self._blobs[host.name]
+        house = self._houses.get(host.name)
         return Wanted(
             name=host.name,
             groups=host.groups,
             publish=host.publish or DEFAULT_PUBLISH,
             release=release.name if release is not None else "",
             sizes={blob.name: blob.size for blob in blobs},
-            brings_gossamer=bool(host.wheel),
+            brings_gossamer=bool(host.wheel) or house is not None,
             mesh=self.inventory.mesh.name,
+            paths={blob.name: blob.path for blob in blobs},
+            house=None
+            if house is None
+            else House(
+                name=house.name,
+                version=house.version,
+                wheels={blob.name: blob.size for blob in house.blobs},
+                unpacked_bytes=UNPACKED * house.size,
+                machines=house.machines,
+                pythons=house.pythons,
+            ),
         )
 
     def _release(self, host: Host, public: Mapping[str, Any]) -> Release | None:
@@ -241,7 +298,9 @@ class Deployment:
             curve = msgspec.convert(shown, Public, strict=False).curve
             seeds.append(seed_text(f"tcp://{seed.dialled}:{seed.ports[2]}", curve))
         config = render(self.inventory, host, seeds)
-        return make_release(self.inventory, host, self._blobs[host.name], config, host.python)
+        house = self._houses.get(host.name)
+        python = f"environment {house.name}" if house is not None else host.python
+        return make_release(self.inventory, host, self._blobs[host.name], config, python)
 
     def _certify(self, seen: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Keys and right certificates for all; what each node shows of itself by name."""
@@ -303,8 +362,8 @@ class Deployment:
             )
         return public
 
-    def _put(self, host: Host, blob: Blob) -> None:
-        if blob.size > 1_000_000:
+    def _put(self, host: Host, blob: Blob, *, quiet: bool = False) -> None:
+        if blob.size > 1_000_000 and not quiet:
             self._say(host.name, f"sending {blob.path} ({blob.size / 1e6:.0f} MB)")
         self._ssh.ask(
             host,
@@ -342,7 +401,7 @@ class Deployment:
         self._ssh.ask(host, "switch", release=release.name, secrets=self._secrets)
         found = self._health(host, wait_s)
         if found["healthy"]:
-            blobs = [blob.name for blob in release.blobs]
+            blobs = [blob.name for blob in release.blobs] + self._wheels(host)
             self._ssh.ask(host, "clean", blobs=blobs, secrets=self._secrets)
             self._say(host.name, "is well")
             return Done(host=host.name, outcome="done", release=release.name)

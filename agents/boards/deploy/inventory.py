@@ -63,7 +63,11 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     root: str = "~/gossamer"
     """The folder on the machine; two nodes on one machine have two."""
     python: str = INSTALLED_PYTHON
-    """An interpreter there that has Gossamer, or at least its libraries where ``wheel`` is."""
+    """An interpreter there that has Gossamer, or at least its libraries where ``wheel`` is. With
+    a wheelhouse the one that the environment is made with, python3 unless said."""
+    wheelhouse: str = ""
+    """A folder by ``gossamer board wheelhouse``: Gossamer and its libraries are installed from it
+    into an environment of the node's own."""
     wheel: str = ""
     """A wheel of Gossamer that takes the place of the installed version in this release."""
     runner: Literal["auto", "systemd", "plain"] = "auto"
@@ -82,6 +86,11 @@ class Host(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     secrets: dict[str, str] = {}
     """Local files by the name that they get under ``secrets/`` in the release, mode 600."""
     run: tuple[Run, ...] = ()
+
+    @property
+    def base(self) -> str:
+        """What an environment is made with."""
+        return "python3" if self.python == INSTALLED_PYTHON else self.python
 
     @property
     def dialled(self) -> str:
@@ -185,6 +194,8 @@ def _check_host(host: Host) -> None:
         raise ConfigError(f"{host.name}: a port is 1 to 65535")
     if len(set(host.ports)) != len(host.ports):
         raise ConfigError(f"{host.name}: its three ports differ: control, bulk, admission")
+    if host.wheel and host.wheelhouse:
+        raise ConfigError(f"{host.name}: a wheelhouse has the wheel in it; name one of the two")
     for pattern in host.publish:
         check_pattern(pattern)
     for target in host.files.values():

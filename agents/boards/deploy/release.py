@@ -61,7 +61,7 @@ def gather(inventory: Inventory, host: Host, key: bytes) -> list[Blob]:
         wheel = _existing(inventory, host, host.wheel)
         if wheel.suffix != ".whl":
             raise ConfigError(f"{host.name}: {wheel} is no wheel", hint="pip wheel --no-deps .")
-        blobs.append(_blob("lib", wheel, unpack=True))
+        blobs.append(blob_of("lib", wheel, unpack=True))
     for local, target in sorted(host.files.items()):
         blobs += _tree(target, _existing(inventory, host, local))
         if len(blobs) > MAX_FILES:
@@ -90,18 +90,19 @@ def _existing(inventory: Inventory, host: Host, text: str) -> Path:
 
 def _tree(target: str, path: Path) -> list[Blob]:
     if path.is_file():
-        return [_blob(target, path)]
+        return [blob_of(target, path)]
     found: list[Blob] = []
     for file in sorted(path.rglob("*")):
         inside = file.relative_to(path)
         if file.is_file() and not _IGNORED & set(inside.parts):
-            found.append(_blob(f"{target}/{inside.as_posix()}", file))
+            found.append(blob_of(f"{target}/{inside.as_posix()}", file))
             if len(found) > MAX_FILES:
                 break
     return found
 
 
-def _blob(target: str, path: Path, *, unpack: bool = False) -> Blob:
+def blob_of(target: str, path: Path, *, unpack: bool = False) -> Blob:
+    """A local file as it goes to ``target`` in a release."""
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     status = path.stat()

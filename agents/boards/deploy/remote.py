@@ -22,23 +22,28 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from agents.boards.deploy.environments import (
+    Facts,
+    Refused,
+    current,
+    environment,
+    forget_unused,
+    made,
+    noted,
+    plain_version,
+    programs,
+    python_of,
+    run,
+    version_of,
+    wanted_python,
+)
+
 REPLY = "gossamer-deploy:"
 KEPT_RELEASES = 3
 AGENT_S = 30.0  # for a command line to start on a small board
 STOP_S = 15.0  # for an agent to say goodbye to its peers before it is killed
 TAIL_LINES = 20
 CHUNK = 1 << 20
-
-Facts = dict[str, Any]
-
-
-class Refused(Exception):
-    """One sentence for the person who deploys."""
-
-
-def run(*command: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    """A command and what it said; its exit status is the caller's to look at."""
-    return subprocess.run(command, check=False, capture_output=True, text=True, **more)
 
 
 def kept(root: Path) -> Facts:
@@ -57,30 +62,22 @@ def keep(root: Path, facts: Facts) -> None:
     beside.replace(root / "deploy.json")
 
 
-def current(root: Path) -> str:
-    """The release that runs; empty where none does."""
-    try:
-        return (root / "current").readlink().name
-    except OSError:
-        return ""
-
-
 # --- Looking ----------------------------------------------------------------------------------
 
 
 def facts(root: Path, request: Facts) -> Facts:
     """What this machine has and runs; changes nothing."""
-    probe = [
-        request["python"], "-c",
-        "from importlib import metadata; print(metadata.version('gossamer-mesh'))",
-    ]  # fmt: skip
-    found = run(*probe)
+    wanted, runs = wanted_python(root, request), python_of(root, request, current(root))
+    installed = version_of(wanted)
     free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
     releases = root / "releases"
     return {
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "installed": found.stdout.strip() if found.returncode == 0 else "",
+        "base": plain_version(request["base"]),
+        "installed": installed,
+        "runs": installed if runs == wanted else version_of(runs),
+        "environments": made(root),
         "free_bytes": free,
         "runner": runner_of(request["runner"]),
         "current": current(root),
@@ -107,7 +104,7 @@ def runner_of(wanted: str) -> str:
 
 def processes(root: Path, request: Facts) -> dict[str, bool]:
     """Which of this node's processes run."""
-    names = ["agent", *[program["name"] for program in request.get("run", [])]]
+    names = ["agent", *[program["name"] for program in programs(root, request)]]
     return {name: alive(root, request, name) for name in names}
 
 
@@ -158,7 +155,8 @@ def install(root: Path, request: Facts) -> Facts:
         else:
             shutil.copyfile(blob, target)
             target.chmod(entry["mode"])
-    (beside / "release.json").write_text(json.dumps({"release": release, "made": time.time()}))
+    note = noted(root, request, release)
+    (beside / "release.json").write_text(json.dumps({**note, "made": time.time()}))
     beside.replace(done)
     return {"new": True}
 
@@ -168,11 +166,13 @@ def switch(root: Path, request: Facts) -> Facts:
     release = request["release"]
     if not (root / "releases" / release).exists():
         raise Refused(f"the release {release} is not on this machine any more")
+    before = set(processes(root, request))
     stop_all(root, request)
     beside = root / ".current"
     beside.unlink(missing_ok=True)
     beside.symlink_to("releases/" + release)
     beside.replace(root / "current")
+    drop_units(request, before - set(processes(root, request)))
     start_all(root, request)
     known = kept(root)
     known["history"] = [r for r in known["history"] if r != release] + [release]
@@ -200,20 +200,15 @@ def clean(root: Path, request: Facts) -> Facts:
     for blob in (root / "blobs").iterdir():
         if blob.name not in request["blobs"]:
             blob.unlink()
+    forget_unused(root, known["history"])
     return {}
 
 
 def remove(root: Path, request: Facts) -> Facts:
     """Everything but the node's keys and what it knows."""
     stop_all(root, request)
-    if request.get("unit"):
-        for name in processes(root, request):
-            path = unit_path(request, name)
-            if path.exists():
-                systemctl("disable", path.name)
-                path.unlink()
-        systemctl("daemon-reload")
-    for name in ("releases", "blobs", "run"):
+    drop_units(request, set(processes(root, request)))
+    for name in ("releases", "blobs", "run", "environments"):
         shutil.rmtree(root / name, ignore_errors=True)
     (root / "current").unlink(missing_ok=True)
     keep(root, {**kept(root), "history": []})
@@ -223,7 +218,7 @@ def remove(root: Path, request: Facts) -> Facts:
 # --- Processes --------------------------------------------------------------------------------
 
 
-def environment(root: Path) -> dict[str, str]:
+def variables(root: Path) -> dict[str, str]:
     """The release stands before whatever is installed."""
     release = root / "current"
     paths = [str(release / "lib"), str(release)]
@@ -234,13 +229,14 @@ def commands(root: Path, request: Facts) -> dict[str, tuple[list[str], dict[str,
     """Each process of this node: its command and what it adds to the environment."""
     config = str(root / "current" / "agent.toml")
     found: dict[str, tuple[list[str], dict[str, str]]] = {}
-    found["agent"] = ([request["python"], "-m", "agents.faces.up", config], {})
+    python = python_of(root, request, current(root))
+    found["agent"] = ([python, "-m", "agents.faces.up", config], {})
     fill = {
-        "{python}": request["python"],
+        "{python}": python,
         "{release}": str(root / "current"),
         "{state}": str(root / "state"),
     }
-    for program in request.get("run", []):
+    for program in programs(root, request):
         command = program["command"]
         for key, value in fill.items():
             command = [word.replace(key, value) for word in command]
@@ -262,7 +258,7 @@ def start_all(root: Path, request: Facts) -> None:
             stdout=log,
             stderr=log,
             cwd=root / "current",
-            env={**environment(root), **more},
+            env={**variables(root), **more},
             start_new_session=True,
         )
         os.close(log)
@@ -323,6 +319,16 @@ def systemctl(*words: str) -> subprocess.CompletedProcess[str]:
     return run("systemctl", *user, *words)
 
 
+def drop_units(request: Facts, names: set[str]) -> None:
+    """Take the units of processes away that are no more."""
+    gone = [unit_path(request, name) for name in names] if request.get("unit") else []
+    for path in gone:
+        if path.exists():
+            systemctl("disable", path.name)
+            path.unlink()
+            systemctl("daemon-reload")
+
+
 def unit_path(request: Facts, name: str) -> Path:
     """Where the unit of one process stands."""
     base = Path("/etc/systemd/system")
@@ -341,7 +347,7 @@ def start_unit(
         text = text.replace("$", "$$")
         return f'"{text}"'
 
-    values = {"PYTHONPATH": environment(root)["PYTHONPATH"], **more}
+    values = {"PYTHONPATH": variables(root)["PYTHONPATH"], **more}
     settings = "".join(
         f"Environment={quoted(key + '=' + value)}\n" for key, value in sorted(values.items())
     )
@@ -404,9 +410,10 @@ def unwell(root: Path, request: Facts) -> tuple[str, bool]:
 def ask(root: Path, request: Facts, verb: str) -> Any:
     """What the agent answers at its local door; None where it does not."""
     state = str(root / "state")
-    command = [request["python"], "-m", "agents.faces.cli", verb, "--json", "--state", state]
+    python = python_of(root, request, current(root))
+    command = [python, "-m", "agents.faces.cli", verb, "--json", "--state", state]
     try:
-        done = run(*command, env=environment(root), timeout=AGENT_S)
+        done = run(*command, env=variables(root), timeout=AGENT_S)
         return json.loads(done.stdout) if done.returncode == 0 else None
     except (subprocess.TimeoutExpired, ValueError):
         return None
@@ -431,6 +438,7 @@ def status(root: Path, request: Facts) -> Facts:
     return {
         "current": current(root),
         "history": kept(root)["history"],
+        "installed": version_of(python_of(root, request, current(root))),
         "processes": processes(root, request),
         "agent": ask(root, request, "status") or {},
     }
@@ -438,7 +446,8 @@ def status(root: Path, request: Facts) -> Facts:
 
 def keys(root: Path, request: Facts) -> Facts:
     """The node's own keys, made here: only their public halves leave the machine."""
-    command = [request["python"], "-m", "agents.boards.deploy.keys", str(root / "state")]
+    python = wanted_python(root, request)
+    command = [python, "-m", "agents.boards.deploy.keys", str(root / "state")]
     # Before there is a release the wheel itself is on the path: Python reads from archives.
     wheel = {"PYTHONPATH": str(root / "blobs" / request["wheel"])} if request["wheel"] else {}
     done = run(
@@ -457,7 +466,10 @@ def keys(root: Path, request: Facts) -> Facts:
 
 VERBS = {
     verb.__name__: verb
-    for verb in (facts, put, install, switch, forget, clean, remove, health, status, keys)
+    for verb in (
+        *(facts, put, environment, install, switch, forget, clean, remove, health, status),
+        keys,
+    )
 }
 LOOKING = {"facts", "status"}  # these change nothing, not even a folder
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from agents.boards.deploy import remote
+from agents.boards.deploy import environments, remote
 from agents.boards.deploy.inventory import Host, Inventory
 from agents.boards.deploy.release import Blob
 from mesh.core.errors import GossamerError
@@ -49,7 +49,9 @@ class Ssh:
         if found is None:
             raise DeployError("there is no ssh", hint="sudo apt install openssh-client")
         self._client = found
-        self._script = Path(remote.__file__).read_bytes()
+        self._script = _script()
+        self.environments: dict[str, str] = {}
+        """The environment of each host that has one, by the host's name."""
         # Short: a socket's path has 107 characters, and ssh appends a hash.
         self._sockets = Path(tempfile.mkdtemp(prefix="gd-", dir="/tmp"))
         self._used: dict[str, Host] = {}
@@ -92,6 +94,7 @@ class Ssh:
         *,
         blob: Blob | None = None,
         secrets: Sequence[str] = (),
+        timeout_s: float = REQUEST_S,
         **facts: Any,
     ) -> Any:
         """One request; raises :class:`DeployError` with the machine's own sentence."""
@@ -100,6 +103,8 @@ class Ssh:
             "verb": verb,
             "root": host.root,
             "python": host.python,
+            "base": host.base,
+            "environment": self.environments.get(host.name, ""),
             "runner": host.runner,
             "unit": f"gossamer-{host.name}",
             "run": [
@@ -124,16 +129,27 @@ class Ssh:
                 if blob is not None:
                     _send(process.stdin, blob)
                 process.stdin.flush()
-            out, err = process.communicate(timeout=REQUEST_S)
+            out, err = process.communicate(timeout=timeout_s)
         except BaseException as error:
             process.kill()
             process.wait()
             if isinstance(error, subprocess.TimeoutExpired):
                 raise DeployError(
-                    f"{host.name}: no reply to {verb} in {REQUEST_S:.0f} s"
+                    f"{host.name}: no reply to {verb} in {timeout_s:.0f} s"
                 ) from error
             raise
         return _reply(host, process.returncode, out.decode(), hide(err.decode(), secrets), secrets)
+
+
+def _script() -> bytes:
+    """What is run there: the one module that the other imports, then the other itself."""
+    name = environments.__name__
+    parts = [Path(str(m.__file__)).read_text("utf-8") for m in (environments, remote)]
+    return (
+        f"import sys, types\nmade = types.ModuleType({name!r})\nsys.modules[{name!r}] = made\n"
+        f"exec(compile({parts[0]!r}, {name!r}, 'exec'), made.__dict__)\n"
+        f"exec(compile({parts[1]!r}, 'remote', 'exec'))\n"
+    ).encode()
 
 
 def _send(stream: Any, blob: Blob) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from agents.boards.deploy.inventory import Inventory, load_inventory, make_inventory
@@ -16,12 +19,14 @@ from agents.boards.deploy.planning import (
     INSTALL,
     START,
     UNCHANGED,
+    House,
     Wanted,
     back_to,
     plan_host,
 )
 from agents.boards.deploy.release import gather, make_release, render, secrets_of
 from agents.boards.deploy.ssh import hide
+from agents.boards.deploy.wheels import read_wheelhouse
 from mesh.core.errors import ConfigError
 
 DAY_S = 86400.0
@@ -73,6 +78,103 @@ def test_each_difference_has_its_step(facts: dict[str, Any], action: str) -> Non
     step = plan_host({**FACTS, **facts}, WANTED, wall=0.0)
     assert step.action == action
     assert step.why
+
+
+HOUSE = House(
+    name="house2",
+    version="0.9.1",
+    wheels={"x": 5000, "w": 7000},
+    unpacked_bytes=60_000,
+    machines=frozenset({"aarch64"}),
+    pythons=frozenset({"311"}),
+)
+BARE = {
+    **FACTS,
+    "installed": "",
+    "runs": "",
+    "current": "",
+    "environments": [],
+    "machine": "aarch64",
+    "base": "3.11.2",
+}
+
+
+def test_a_wheelhouse_installs_gossamer_where_there_is_none() -> None:
+    wanted = msgspec.structs.replace(WANTED, house=HOUSE, brings_gossamer=True)
+    step = plan_host(BARE, wanted, wall=0.0)
+    assert (step.action, step.installs) == (INSTALL, "0.9.1")
+    assert step.fetched == ("w",)
+    assert step.send_bytes == 7000
+    done = {**BARE, "environments": ["house2"], "current": "two", "installed": "0.9.1"}
+    step = plan_host(done, wanted, wall=0.0)
+    assert (step.action, step.installs, step.fetched) == (UNCHANGED, "", ())
+
+
+def test_another_version_is_told_with_the_one_that_it_replaces() -> None:
+    wanted = msgspec.structs.replace(WANTED, house=HOUSE, brings_gossamer=True)
+    facts = {**BARE, "current": "one", "runs": "0.9.0", "environments": ["house1"]}
+    step = plan_host(facts, wanted, wall=0.0)
+    assert step.action == CHANGE
+    assert step.why.endswith("; Gossamer 0.9.1 is installed first in place of 0.9.0")
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"machine": "x86_64"}, "for aarch64, the machine is x86_64"),
+        ({"base": "3.12.1"}, "for Python 3.11, the machine has 3.12.1"),
+        ({"base": ""}, "the machine has none"),
+        ({"free_bytes": 50_050_000}, "do not fit"),
+    ],
+)
+def test_a_wheelhouse_that_does_not_fit_the_machine_is_told_in_the_plan(
+    facts: dict[str, Any], says: str
+) -> None:
+    wanted = msgspec.structs.replace(WANTED, house=HOUSE, brings_gossamer=True)
+    step = plan_host({**BARE, **facts}, wanted, wall=0.0)
+    assert step.action == IMPOSSIBLE
+    assert says in step.why
+
+
+def test_a_plan_names_the_files_that_differ() -> None:
+    wanted = msgspec.structs.replace(WANTED, paths={"x": "agent.toml", "y": "feed/a.csv"})
+    step = plan_host({**FACTS, "current": "one", "blobs": ["y"]}, wanted, wall=0.0)
+    assert step.why == "agent.toml differs"
+
+
+def test_a_folder_that_is_no_wheelhouse_or_is_damaged_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no wheelhouse"):
+        read_wheelhouse(tmp_path, "python3")
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name in ("pip-25.0-py3-none-any.whl", "msgpack-1-cp311-cp311-manylinux_2_28_aarch64.whl"):
+        (wheels / name).write_bytes(name.encode())
+    with zipfile.ZipFile(wheels / "gossamer_mesh-0.9.1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(
+            "gossamer_mesh-0.9.1.dist-info/METADATA",
+            "Requires-Dist: msgpack>=1\nRequires-Dist: llama-cpp-python>=0.3\n"
+            "Requires-Dist: torch; extra == 'training'\n",
+        )
+    with pytest.raises(ConfigError, match="SHA256SUMS"):
+        read_wheelhouse(tmp_path, "python3")
+    sums = [
+        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  wheels/{p.name}" for p in wheels.iterdir()
+    ]
+    (tmp_path / "SHA256SUMS").write_text("\n".join(sums))
+    house = read_wheelhouse(tmp_path, "python3")
+    assert house.version == "0.9.1"
+    assert house.requirements == ("msgpack>=1",), "without a wheel of llama.cpp it is left out"
+    assert not house.models
+    assert (house.machines, house.pythons) == ({"aarch64"}, {"311"})
+    assert read_wheelhouse(tmp_path, "python3.11").name != house.name
+    (wheels / "pip-25.0-py3-none-any.whl").write_bytes(b"another")
+    with pytest.raises(ConfigError, match="not as its"):
+        read_wheelhouse(tmp_path, "python3")
+
+
+def test_a_wheel_and_a_wheelhouse_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name one of the two"):
+        inventory(tmp_path, wheel="a.whl", wheelhouse="b")
 
 
 def test_only_files_that_a_machine_lacks_are_sent() -> None:

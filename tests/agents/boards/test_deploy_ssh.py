@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.agents.boards.houses import PIP, fake_house
 from tests.agents.boards.sshd import KEYGEN, SSHD, Sshd, free_port
 
 pytestmark = [
@@ -75,9 +77,11 @@ class Fleet:
         self.said += done.stdout + done.stderr
         return done.returncode, json.loads(done.stdout or "null")
 
-    def apply(self) -> tuple[int, dict[str, dict[str, Any]]]:
-        code, told = self.deploy("apply", "--yes", "--wait", WAIT_S)
+    def apply(self, *hosts: str) -> tuple[int, dict[str, dict[str, Any]]]:
+        only = [word for host in hosts for word in ("--host", host)]
+        code, told = self.deploy("apply", "--yes", "--wait", WAIT_S, *only)
         assert told, self.said
+        assert "hosts" in told, told
         return code, {one["host"]: one for one in told["hosts"]}
 
     def status(self) -> dict[str, dict[str, Any]]:
@@ -113,7 +117,7 @@ def fake_wheel(path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)  # of a loaded machine; a quiet one needs half a minute
 def test_a_mesh_is_planned_applied_left_alone_and_put_back_after_a_broken_version(
     fleet: Fleet,
 ) -> None:
@@ -168,6 +172,82 @@ def test_a_mesh_is_planned_applied_left_alone_and_put_back_after_a_broken_versio
     logs += [p.read_text() for p in fleet.folder.rglob("*.log")]
     logs += [p.read_text() for p in fleet.folder.rglob("deploy.json")]
     assert SECRET not in "".join([fleet.said, *logs])
+
+
+@pytest.mark.skipif(not PIP, reason="no pip beside this Python")
+@pytest.mark.timeout(600)  # of a loaded machine; a quiet one needs half a minute
+def test_gossamer_is_installed_from_a_wheelhouse_and_goes_back_with_its_release(
+    fleet: Fleet,
+) -> None:
+    for version, broken in (("0.9.1", False), ("0.9.2", True), ("0.9.3", False)):
+        fake_house(fleet.folder / version, version, broken=broken)
+    fleet.write(wheelhouse="0.9.1")
+    code, told = fleet.deploy("plan")
+    assert code == 0, fleet.said
+    assert [step["installs"] for step in told["steps"]] == ["0.9.1", "0.9.1"]
+    assert "Gossamer 0.9.1 is installed first" in told["steps"][0]["why"]
+    assert not fleet.root("alder").exists(), "a plan changes nothing"
+
+    # One of the two from here on: what concerns several hosts is shown above.
+    code, hosts = fleet.apply("alder")
+    assert code == 0, fleet.said
+    first = hosts["alder"]["release"]
+    told = fleet.deploy("status", "--host", "alder")[1]["hosts"][0]
+    assert told["installed"] == told["agent"]["version"] == "0.9.1"
+
+    fleet.write(wheelhouse="0.9.2")
+    code, hosts = fleet.apply("alder")
+    assert code == 1
+    assert hosts["alder"]["outcome"] == "rolled back", hosts
+    assert "no such luck" in hosts["alder"]["log"]
+
+    fleet.write(wheelhouse="0.9.3")
+    step = fleet.deploy("plan", "--host", "alder")[1]["steps"][0]
+    assert step["why"].endswith("Gossamer 0.9.3 is installed first in place of 0.9.1")
+    code, hosts = fleet.apply("alder")
+    assert code == 0, fleet.said
+    kept = list((fleet.root("alder") / "environments").iterdir())
+    assert len(kept) == 2, "of the release and of the one before; the broken one is gone"
+
+    code, told = fleet.deploy("rollback", "--host", "alder", "--wait", WAIT_S)
+    assert code == 0, fleet.said
+    told = fleet.deploy("status", "--host", "alder")[1]["hosts"][0]
+    assert told["current"] == first
+    assert told["installed"] == told["agent"]["version"] == "0.9.1"
+    assert told["agent"]["ready"]
+    assert SECRET not in fleet.said
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.skipif(not PIP, reason="no pip beside this Python")
+def test_an_environment_that_cannot_be_made_leaves_the_machine_as_it_is(fleet: Fleet) -> None:
+    house = fake_house(fleet.folder / "house", "0.9.1")
+    wheel = next((house / "wheels").glob("gossamer_mesh-*.whl"))
+    with zipfile.ZipFile(wheel, "a") as packed:  # as if it needed a library that is not there
+        packed.writestr("gossamer_mesh-0.9.1.dist-info/METADATA", NEEDY)
+    resum(house)
+    fleet.write(wheelhouse="house")
+    code, told = fleet.deploy("apply", "--yes", "--wait", WAIT_S, "--host", "alder")
+    assert code == 1
+    assert "alder: its libraries do not install: ERROR" in told["error"]["message"]
+    assert "no-such-library" in told["error"]["message"]
+    assert fleet.status()["alder"]["current"] == ""
+    wheel.write_bytes(b"damaged")
+    code, told = fleet.deploy("plan")
+    assert code == 1
+    assert "is not as its SHA256SUMS says" in told["error"]["message"]
+
+
+NEEDY = "Name: gossamer_mesh\nVersion: 0.9.1\nRequires-Dist: no-such-library>=1\n"
+
+
+def resum(house: Path) -> None:
+    """The checksums of a wheelhouse as it is now."""
+    lines = [
+        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  wheels/{p.name}"
+        for p in sorted((house / "wheels").iterdir())
+    ]
+    (house / "SHA256SUMS").write_text("\n".join(lines) + "\n")
 
 
 def test_a_machine_that_is_not_reached_is_told_in_one_line(fleet: Fleet) -> None:
