@@ -18,7 +18,7 @@ from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.request_handlers.response_helpers import agent_card_to_dict
 from a2a.server.routes.common import DefaultServerCallContextBuilder
 from a2a.server.routes.jsonrpc_dispatcher import JsonRpcDispatcher
-from a2a.types import AgentCard, Message, SendMessageRequest, Task
+from a2a.types import AgentCard, Message, SendMessageRequest, Task, TaskState
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -32,6 +32,8 @@ CARD_S = 5.0  # a card is told again for so long: strangers may ask for it
 MAX_CARDS = 8  # one for each name of this server, with and without skills
 BASE = "gossamer_base"
 VERSION = "a2a-version"  # the header
+LIST_TASKS = "ListTasks"
+INVALID_PARAMS = -32602  # JSON-RPC 2.0, section 5.1
 STREAMING = frozenset({"SendStreamingMessage", "message/stream"})
 
 # Texts of requests stand in what it logs of those that it cannot read.
@@ -51,6 +53,17 @@ class Called(msgspec.Struct):
     """What a request calls; the rest of it is the SDK's to read."""
 
     method: str = ""
+    id: Any = None
+    params: Any = None
+
+    def unknown_status(self) -> str:
+        """A state to list tasks by that there is none of; empty: nothing is wrong.
+
+        The SDK leaves out a value that it does not know, and would list all of them.
+        """
+        asked = self.params if isinstance(self.params, dict) else {}
+        status = asked.get("status") if self.method == LIST_TASKS else None
+        return status if isinstance(status, str) and status not in TaskState.keys() else ""  # noqa: SIM118
 
 
 class Signed(msgspec.Struct):
@@ -148,7 +161,13 @@ class Endpoint:
     async def rpc(self, request: Request) -> Response:
         """One JSON-RPC request, answered whole or as events."""
         with contextlib.suppress(msgspec.MsgspecError):
-            request.state.method = msgspec.json.decode(await request.body(), type=Called).method
+            called = msgspec.json.decode(await request.body(), type=Called)
+            request.state.method = called.method
+            if unknown := called.unknown_status():
+                known = ", ".join(TaskState.keys())
+                said = f"there is no state {unknown[:60]!r}; there are {known}"
+                error = {"code": INVALID_PARAMS, "message": said}
+                return JSONResponse({"jsonrpc": "2.0", "id": called.id, "error": error})
         return await self._rpc.handle_requests(request)
 
     async def _extended(self, _: AgentCard, context: ServerCallContext) -> AgentCard:

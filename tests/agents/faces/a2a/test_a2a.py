@@ -278,6 +278,23 @@ def test_what_is_no_request_gets_the_protocols_error(
     assert answer.json()["error"]["code"] == code
 
 
+@pytest.mark.parametrize(
+    ("status", "known"), [("TASK_STATE_DONE", False), ("TASK_STATE_COMPLETED", True)]
+)
+def test_a_list_by_a_state_that_there_is_none_of_is_refused_and_not_a_list_of_all(
+    served: Served, status: str, known: bool
+) -> None:
+    params = {"status": status}
+    body = {"jsonrpc": "2.0", "id": "seven", "method": "ListTasks", "params": params}
+    answer = HTTP.post(f"{served.url}/a2a", json=body).json()
+    assert answer["id"] == "seven"
+    if known:
+        assert "tasks" in answer["result"]
+    else:
+        assert answer["error"]["code"] == -32602
+        assert "TASK_STATE_COMPLETED" in answer["error"]["message"]
+
+
 def test_with_a_key_strangers_get_a_card_without_skills_and_nothing_else(locked: Served) -> None:
     public = HTTP.get(f"{locked.url}{CARD}").json()
     assert [skill["id"] for skill in public["skills"]] == ["mesh"]
