@@ -25,7 +25,7 @@ import msgspec
 from agents.faces.client import ControlClient
 from agents.faces.door import announced
 from agents.views import PeerView
-from mesh.core.errors import GossamerError, ModelError
+from mesh.core.errors import ConfigError, GossamerError, ModelError
 from mesh.net.statedir import create_authority, create_identity
 
 ASK_TIMEOUT_S = 60.0
@@ -81,6 +81,11 @@ class Demo:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Demo:
+        if (self.root / "authority").exists():
+            raise ConfigError(
+                f"{self.root} holds a demonstration that was begun before",
+                hint="take another --state, or delete the folder: nothing of it is needed",
+            )
         # SIGTERM must take the same way out as Ctrl-C, or the agents would stay.
         self._old_handler = signal.signal(signal.SIGTERM, _exit)
         try:

@@ -371,17 +371,14 @@ def status(
         if as_json:
             print_json(found)
             return
-        from agents.faces.sheets import Sheet, console, show_sheet
+        from agents.faces.console.paper import PIPE_WIDTH
+        from agents.faces.sheets import console, printable
+        from agents.faces.statement import lines_of, statement
 
-        counters = found.pop("counters", {})
-        rows = [(key, _plainly(value)) for key, value in {**found, **counters}.items()]
-        show_sheet(Sheet(("WHAT", "VALUE"), [row for row in rows if row[1]]), console())
-
-
-def _plainly(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        out = console()
+        pairs = [(word, printable(said)) for word, said in statement(found)]
+        for line in lines_of(pairs, out.width if out.is_terminal else PIPE_WIDTH):
+            sys.stdout.write(f"{line}\n")
 
 
 @app.command(epilog=_example("gossamer doctor", "gossamer doctor --json"))

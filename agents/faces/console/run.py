@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from agents.faces.console.marks import text_of
-from agents.faces.console.nodes import nodes_sheet
+from agents.faces.console.marks import Line, fitted, line, text_of
+from agents.faces.console.nodes import names_body, nodes_body, nodes_sheet
+from agents.faces.console.paper import show_lines
 from agents.faces.console.picture import legend
-from agents.faces.console.record import traces_sheet
+from agents.faces.console.record import traces_body, traces_sheet
 from agents.faces.console.showing import Showing
 from agents.faces.console.world import World
-from agents.faces.sheets import error_line, names_sheet, plain
+from agents.faces.sheets import console, error_line, names_sheet, plain
 from agents.faces.show import print_json
 from agents.library import Agent, connect
 from mesh.core.errors import ConfigError, DeadlineExceeded, GossamerError
@@ -75,6 +77,12 @@ def once(state: Path | None, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    budget = found["budget"]
+    shown = budget.get("none") or msgspec.json.encode(budget.get("windows")).decode()
+    if (out := console()).is_terminal:
+        show_lines(lambda width: _fitting(world, found["traces"], width))
+        out.print(f"budget: {shown}")
+        return
     head = text_of(Showing(world).head(10_000))
     parts = [
         head,
@@ -84,10 +92,20 @@ def once(state: Path | None, *, as_json: bool) -> None:
     ]
     if found["traces"]:
         parts.append(plain(traces_sheet(found["traces"])))
-    budget = found["budget"]
-    shown = budget.get("none") or msgspec.json.encode(budget.get("windows")).decode()
     parts.append(f"budget: {shown}")
     sys.stdout.write("\n\n".join(parts) + "\n")
+
+
+def _fitting(world: World, traces: list[dict[str, Any]], width: int) -> Iterator[Line]:
+    """The same for a screen of so many columns."""
+    yield Showing(world).head(width)
+    yield fitted(legend(world), width)
+    bodies = [nodes_body(world, width), names_body(world.names, width)]
+    for body in [*bodies, traces_body(traces, width)] if traces else bodies:
+        yield line()
+        yield from body.head
+        yield from (row.line for row in body.rows)
+    yield line()
 
 
 def interactive(state: Path | None) -> None:
