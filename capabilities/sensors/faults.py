@@ -26,21 +26,23 @@ class FaultConfig:
     high: float = math.inf
     """Beyond these it cannot measure."""
 
-    stuck_chance: float = 1e-6
+    stuck_chance: float = 1e-12
     """A run of equal values is a fault when chance makes it no oftener than this, given how often
-    two neighbours are equal in the history."""
+    two neighbours are equal in the history. Real air is equal for hours more often than neighbours
+    that are independent would be: at 1e-6 a third of the false alarms of real stations are such."""
 
     stuck_least: int = 5
     """Equal values that are never called stuck, however unlikely."""
 
-    spike: float = 8.0
+    spike: float = 12.0
     """Robust standard deviations of the steps from one value to the next, up and back again."""
 
-    drift: float = 5.0
+    drift: float = 7.0
     """Robust standard deviations by which the distance to the neighbours leaves its usual place."""
 
-    drift_over: int = 12
-    """Values over whose median the distance is looked at: one that is off is a spike."""
+    drift_over: int = 24
+    """Values over whose median the distance is looked at: one that is off is a spike, and half a
+    day that is off may be the wind."""
 
     dropout: float = 3.5
     """Usual periods of silence."""
