@@ -35,6 +35,7 @@ from agents.faces.cli.ledger import register as register_ledger
 from agents.faces.cli.mcp import register as register_mcp
 from agents.faces.cli.meshes import mesh_app
 from agents.faces.cli.models import register as register_models
+from agents.faces.cli.order import Ordered
 from agents.faces.cli.sensors import sensors_app
 from agents.faces.cli.simulate import register as register_simulate
 from agents.faces.cli.sums import register as register_sums
@@ -46,6 +47,7 @@ from agents.views import EndpointView, NameView
 from mesh.core.names import check_pattern, parse_address
 
 app = typer.Typer(
+    cls=Ordered,
     name="gossamer",
     help="A peer-to-peer mesh of small language models.\n\n"
     "Begin with:  gossamer demo\n\n"

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 from agents.faces.cli.app import app
+from agents.faces.cli.order import FIRST, Ordered
 from agents.views import AnswerView
 from tests.agents.faces.fake_agent import NAME, FakeAgent, running
 
@@ -234,3 +236,12 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback(agent: FakeAgent) -> No
     assert json.loads(done.stdout) == {"reading": 0}
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+def test_the_help_begins_with_what_a_newcomer_needs_and_leaves_nothing_out() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, Ordered)
+    listed = group.list_commands(typer.Context(group))
+    assert listed[:3] == ["demo", "up", "ask"]
+    assert sorted(listed) == sorted(group.commands)
+    assert set(FIRST) <= set(listed)  # no place is kept for what is gone
