@@ -43,7 +43,7 @@ from capabilities.slm.protocol import Settings
 
 FIXED = 4  # tokens of a draft where the length is not learnt
 MAX_TOKENS = 100
-SAMPLES = 3000
+SAMPLES = 1500
 SAMPLED = Sampling(temperature=1.0, top_k=8)
 # Round trips over which the choice is looked at, in seconds: loopback, the reference, far away.
 LINKS = {"loopback": None, "link": 0.002, "far": 0.2}

@@ -2,6 +2,7 @@
 
 python -m benchmarks.tokens --json
 python -m benchmarks.tokens --only identity,bytes --quick
+python -m benchmarks.tokens --only quality --prompts 60
 python -m benchmarks.tokens --model mine.gguf --exits mine.exits.gguf --at 8 --at 16
 """
 
@@ -9,13 +10,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks import _tokens_drafts as drafts
 from benchmarks import _tokens_split as halves
 from benchmarks._report import Options, progress, run
+from benchmarks._tokens_clients import clients
 from benchmarks._tokens_setup import Model, cases_of, cut
 from capabilities.slm.embedded import embedded_models
 from capabilities.slm.training.exits import exits_of
@@ -34,10 +38,10 @@ PARTS = (
 FULL = {
     "identity": 200,
     "bytes": 10,
-    "order": 20,
-    "crossover": 4,
+    "order": 4,
+    "crossover": 2,
     "quality": 200,
-    "speculative": 20,
+    "speculative": 8,
 }
 QUICK = {"identity": 4, "bytes": 1, "order": 1, "crossover": 1, "quality": 4, "speculative": 1}
 
@@ -45,6 +49,7 @@ QUICK = {"identity": 4, "bytes": 1, "order": 1, "crossover": 1, "quality": 4, "s
 def extend(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     parser.add_argument("--only", default="", help=f"of {', '.join(PARTS)}; by commas")
+    parser.add_argument("--prompts", type=int, help="at most so many for each part")
     parser.add_argument("--name", default="arithmetic", help="an embedded model with early exits")
     parser.add_argument("--model", type=Path, help="a GGUF of your own")
     parser.add_argument("--exits", type=Path, help="its exit heads")
@@ -57,6 +62,8 @@ def measure(options: Options) -> dict[str, Any]:
     if unknown := [key for key in wanted if key not in PARTS]:
         raise SystemExit(f"--only: there is no {unknown[0]!r}; there are {', '.join(PARTS)}")
     sizes = QUICK if options.quick else FULL
+    most = options.more.prompts or max(sizes.values())
+    sizes = {key: min(size, most) for key, size in sizes.items()}
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_measure(options, wanted, sizes, Path(folder)))
 
@@ -67,8 +74,11 @@ async def _measure(
     model, name = _model(options, folder)
     figures: dict[str, Any] = {"model": name, "trained_exits": model.trained_exits}
     cases = cases_of(name, max(sizes.values()), options.seed)
+    spent: dict[str, float] = {}
+    figures["elapsed_by_part_s"] = spent
     for key in wanted:
         progress(f"{key} ...")
+        began, known = time.monotonic(), set(figures)
         some = cases[: sizes.get(key, 16)]
         match key:
             case "identity":
@@ -84,13 +94,16 @@ async def _measure(
             case "quality":
                 figures[key] = await halves.quality(model, some)
             case "clients":
-                figures[key] = await halves.clients(model, some)
+                figures[key] = await clients(model, some)
             case "link_cut":
                 figures[key] = await halves.link_cut(model, some)
             case "segment_bitwise":
                 figures[key] = halves.segment_bitwise(quick=options.quick)
             case "speculative":
                 figures[key] = await drafts.measure(model, some)
+        spent[key] = round(time.monotonic() - began, 1)
+        # Whoever ends it early keeps what was measured.
+        progress(f"  {json.dumps({k: v for k, v in figures.items() if k not in known})}")
     return figures
 
 
