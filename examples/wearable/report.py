@@ -6,6 +6,7 @@ the PDF (extra ``reports``); without them the Markdown says what is not there.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,7 +81,7 @@ def compose(
         Part(
             "text",
             f"The highest score was NEWS2 {worst['news2']} ({worst['level']} risk, partial) at"
-            f' "{worst["title"]}"; she said: "{worst["feeling"]}".'
+            f' "{worst["title"]}"; she said: "{worst["feeling"]}"'
             f" Alarms sent: {len([one for one in rounds if one['alarm']])},"
             f" heard by the person of her choice: {len(alarms)}.",
         ),
@@ -89,7 +90,12 @@ def compose(
         Part("heading", "Vital signs"),
         Part(
             "table",
-            columns=("round", *(PARAMETERS[key].title for key in PHRASES), "NEWS2", "risk"),
+            columns=(
+                "round",
+                *(f"{PARAMETERS[key].title}, {PARAMETERS[key].unit}" for key in PHRASES),
+                "NEWS2",
+                "risk",
+            ),
             rows=tuple(
                 (
                     str(one["title"]),
@@ -100,7 +106,7 @@ def compose(
                 for one in rounds
             ),
         ),
-        Part("text", "Medians of half an hour, extremes behind them; points are NEWS2's."),
+        Part("text", "Medians of half an hour, extremes in brackets and NEWS2's points, if any."),
         Part("plot", "Medians and extremes of each round", name="signs",
              draw=lambda a: _signs(a, rounds)),
         Part("heading", "What was said and advised"),
@@ -154,8 +160,10 @@ def _sign(one: Mapping[str, Any], key: str) -> str:
     claim = one["vitals"].get(key)
     if claim is None:
         return "missing"
-    extremes = f" [{claim['low']:g}-{claim['high']:g}]" if claim["low"] < claim["high"] else ""
-    return f"{claim['value']:g}{extremes}, {one['points'][key]}"
+    extremes = f" [{claim['low']:.1f}-{claim['high']:.1f}]" if claim["low"] < claim["high"] else ""
+    points = one["points"][key]
+    scored = f", {points} point{'s' if points > 1 else ''}" if points else ""
+    return f"{claim['value']:.1f}{extremes}{scored}"
 
 
 def _news2(axes: Any, rounds: Sequence[Mapping[str, Any]]) -> None:
@@ -168,7 +176,7 @@ def _news2(axes: Any, rounds: Sequence[Mapping[str, Any]]) -> None:
     for limit, name in ((MEDIUM_FROM, "medium"), (HIGH_FROM, "high")):
         axes.axhline(limit, color="grey", linewidth=0.8, linestyle="--")
         axes.text(-0.45, limit, name, va="bottom", fontsize=8)
-    axes.set_xticks(list(places), [one["case"] for one in rounds], rotation=20, fontsize=8)
+    axes.set_xticks(list(places), _labels(rounds), fontsize=7)
     axes.set_ylim(0, max(HIGH_FROM + 1, *bottoms) + 0.5)
     axes.set_ylabel("NEWS2, partial (points)")
     axes.legend(fontsize=8, loc="upper right", ncols=2)
@@ -191,11 +199,13 @@ def _signs(axes: Any, rounds: Sequence[Mapping[str, Any]]) -> None:
             xs, ys, yerr=[down, up], fmt="o", capsize=3, markersize=4, label=PARAMETERS[key].title
         )
     axes.axhspan(0, 1, color="green", alpha=0.08)
-    axes.set_xticks(
-        range(len(rounds)), [one["case"] for one in rounds], rotation=20, fontsize=8
-    )  # fmt: skip
+    axes.set_xticks(range(len(rounds)), _labels(rounds), fontsize=7)
     axes.set_ylabel("0 to 1: the band of 0 points")
     axes.legend(fontsize=8, ncols=2)
+
+
+def _labels(rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [textwrap.fill(str(one["title"]), 14) for one in rounds]
 
 
 def _in_band(key: str, value: float) -> float:

@@ -155,6 +155,7 @@ def test_a_groups_mean_comes_without_a_summand(told: Told) -> None:
 def test_the_inventory_deploys_what_the_scenario_runs(tmp_path: Path) -> None:
     inventory = load_inventory(INVENTORY)
     here = {actor.name: actor for actor in actors(1883, tmp_path)}
+    assert {host.name for host in inventory.hosts} == set(here)
     for host in inventory.hosts:
         assert render(inventory, host, ())  # an agent would take it
         assert gather(inventory, host, b"k" * 32)  # every file is there
