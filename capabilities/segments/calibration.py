@@ -109,7 +109,13 @@ def read(scalars: Mapping[str, str | int | float | bool], prefix: str) -> Calibr
     if "scale" not in found or "shift" not in found:
         return RAW
     return Calibration(
-        **{k: int(v) if k in ("answers", "tokens") else float(v) for k, v in found.items()}
+        scale=float(found["scale"]),
+        shift=float(found["shift"]),
+        answers=int(found.get("answers", 0)),
+        tokens=int(found.get("tokens", 0)),
+        sure=float(found.get("sure", 0.0)),
+        wrong=float(found.get("wrong", 0.0)),
+        parted=float(found.get("parted", 0.0)),
     )
 
 

@@ -1,10 +1,16 @@
 """Early exits for a model that was trained without: its own weights stay as they are.
 
     python -m capabilities.slm.training.exit_tuning arithmetic --checkpoint CHECKPOINT \\
-        --at 2 --at 3 --minutes 3 --output arithmetic.exits.gguf
+        --at 2 --at 3 --minutes 6 --output arithmetic.exits.gguf
 
-EE-Tuning (Pan et al. 2024): only the exits' norms and heads learn, by the loss of the next token of
-the replies, from the rows that the frozen model makes. A few minutes on one core.
+EE-Tuning (Pan et al. 2024): only the exits' norms and heads learn, from the rows that the frozen
+model makes. They learn what the whole model says next, not what the data say (self-distillation,
+Zhang et al. 2019): an exit that agrees with the layers behind it is what cooperation needs, and a
+whole distribution teaches more than one token. Rows are computed once, and read many times.
+
+Afterwards it is fitted on held-out answers how far each exit may be believed
+(capabilities/segments/calibration.py); with ``--minutes 0`` only that is done, for exits that were
+trained with their model. On one core it takes its minutes and about two more.
 """
 
 from __future__ import annotations
@@ -14,27 +20,37 @@ import json
 import random
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from capabilities.slm.training.batches import IGNORE, batches
+from capabilities.slm.training.calibrating import ANSWERS, calibrated
 from capabilities.slm.training.export import export_exits
 from capabilities.slm.training.harness import load_checkpoint
 from capabilities.slm.training.model import Llama
 from capabilities.slm.training.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
+    from capabilities.segments.calibration import Calibration
     from capabilities.slm.training.chat import Example
 
-BATCH_TOKENS = 3072
+    Log = Callable[[dict[str, float]], None]
+
+BATCH_TOKENS = 3072  # of a pass that makes rows
+ROWS = 400_000  # kept in half precision: 256 bytes each and exit, at a width of 128
+DRAW_SHARE = 0.5  # of the time, at most, for drawing and computing rows; the rest is learning
+STEP_ROWS = 2048  # of one step
+TOLD = 8  # tokens of the whole model's distribution that are kept, nearly all of its mass
+OTHERS = 256  # tokens drawn anew each step, which no kept distribution need hold
 RATE = 3e-3  # falls to nothing over the run; norms and one matrix per exit are easily moved
-LOG_EVERY = 50  # steps
+LOG_EVERY = 200  # steps
 SURE = 0.8  # the share of tokens that an exit would say at CE-CoLLM's threshold is logged
 
 
@@ -43,11 +59,57 @@ def with_exits(model: Llama, exits: tuple[int, ...]) -> Llama:
     if not all(0 < number < model.config.layers for number in exits):
         raise ValueError(f"exits stand after 1 to {model.config.layers - 1} blocks")
     grown = Llama(replace(model.config, exits=exits))
-    known = {k: v for k, v in model.state_dict().items() if not k.startswith("exits")}
-    grown.load_state_dict(known, strict=False)
-    for number in exits:
+    known = model.state_dict()
+    kept = [number for number in exits if number in model.config.exits]
+    wanted = tuple(f"exits.{number}." for number in kept)
+    grown.load_state_dict(
+        {k: v for k, v in known.items() if not k.startswith("exits.") or k.startswith(wanted)},
+        strict=False,
+    )
+    for number in set(exits) - set(kept):
         grown.exit(number).norm.load_state_dict(model.norm.state_dict())
     return grown
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Rows `[n, width]` that leave each exit's block, and what the whole model says after them:
+    its likeliest tokens `[n, TOLD]` and their probabilities."""
+
+    rows: dict[int, Tensor]
+    tokens: Tensor
+    weights: Tensor
+
+
+def lessons(
+    model: Llama,
+    sample: Callable[[random.Random], Example],
+    *,
+    seconds: float,
+    seed: int,
+    most: int = ROWS,
+) -> Lessons:
+    """Read the replies of drawn examples with the frozen model, for so long or so many tokens."""
+    rows: dict[int, list[Tensor]] = {number: [] for number in model.config.exits}
+    tokens, weights, count = [], [], 0
+    began = time.monotonic()
+    for batch in batches(load_tokenizer(), sample, random.Random(seed), BATCH_TOKENS):
+        keep = batch.targets != IGNORE
+        with torch.no_grad():
+            states = model.hidden(batch.ids)
+            told = model.logits(states[-1][keep]).softmax(-1).topk(TOLD)
+        for number, kept in rows.items():
+            kept.append(states[number - 1][keep].half())
+        tokens.append(told.indices.int())
+        weights.append(told.values.half())
+        count += int(keep.sum())
+        if count >= most or time.monotonic() - began >= seconds:
+            break
+    return Lessons(
+        {number: torch.cat(kept) for number, kept in rows.items()},
+        torch.cat(tokens),
+        torch.cat(weights),
+    )
 
 
 def tune(
@@ -56,41 +118,78 @@ def tune(
     *,
     seconds: float,
     seed: int,
-    log: Callable[[dict[str, float]], None] = lambda line: None,
+    steps: int | None = None,
+    rows: int = ROWS,
+    log: Log = lambda line: None,
 ) -> None:
-    """Train the exits of `model` in place for so long."""
+    """Train the exits of `model` in place for so long, or for `steps` if these end before."""
+    if seconds <= 0:
+        return
+    began = time.monotonic()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("exits"))
+    learnt = lessons(model, sample, seconds=seconds * DRAW_SHARE, seed=seed, most=rows)
+    log({"rows": len(learnt.tokens), "elapsed_s": round(time.monotonic() - began)})
     moved = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(moved, lr=RATE, weight_decay=0.0)
-    began = time.monotonic()
-    drawn = batches(load_tokenizer(), sample, random.Random(seed), BATCH_TOKENS)
-    for step, batch in enumerate(drawn):
-        spent = time.monotonic() - began
-        if spent >= seconds:
+    started, step = time.monotonic(), 0
+    left = max(1e-3, began + seconds - started)
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        done = (time.monotonic() - started) / left
+        if steps is not None:
+            done = max(done, step / steps)
+        if done >= 1.0 and step:
             return
         for group in optimiser.param_groups:
-            group["lr"] = RATE * (1 - spent / seconds)
-        with torch.no_grad():
-            states = model.hidden(batch.ids)
-        keep = batch.targets != IGNORE
-        wanted, losses, line = batch.targets[keep], [], {}
-        for number in model.config.exits:
-            logits = model.exit_logits(number, states[number - 1][keep])
-            losses.append(functional.cross_entropy(logits, wanted))
-            if step % LOG_EVERY == 0:
-                best = logits.detach().softmax(-1).max(-1)
-                line[f"loss_{number}"] = round(float(losses[-1].detach()), 4)
-                line[f"sure_{number}"] = round(float((best.values >= SURE).float().mean()), 4)
-                line[f"right_{number}"] = round(float((best.indices == wanted).float().mean()), 4)
-        if line:
-            log({"step": step, "elapsed_s": round(spent), **line})
+            group["lr"] = RATE * max(0.0, 1.0 - done)
+        known = len(learnt.tokens)
+        picked = torch.randint(known, (min(STEP_ROWS, known),), generator=generator)
+        line: dict[str, float] | None = {} if step % LOG_EVERY == 0 else None
+        loss = _loss(model, learnt, picked, generator, line)
         optimiser.zero_grad()
-        torch.stack(losses).sum().backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        if line is not None:
+            log({"step": step, "elapsed_s": round(time.monotonic() - began), **line})
+        step += 1
 
 
-def main() -> None:
+def _loss(
+    model: Llama,
+    learnt: Lessons,
+    picked: Tensor,
+    generator: torch.Generator,
+    line: dict[str, float] | None,
+) -> Tensor:
+    """Cross entropy against the whole model's distribution, over the tokens in use and others."""
+    tokens = learnt.tokens[picked].long()
+    weights = learnt.weights[picked].float()
+    weights = weights / weights.sum(1, keepdim=True)
+    chosen = torch.zeros(model.config.vocabulary, dtype=torch.bool)
+    chosen[torch.randint(model.config.vocabulary, (OTHERS,), generator=generator)] = True
+    chosen[tokens.flatten()] = True
+    places = (chosen.cumsum(0) - 1)[tokens]
+    embedding = model.embedding.weight[chosen.nonzero().flatten()]
+    losses = []
+    for number in model.config.exits:
+        rows = model.exit(number)(learnt.rows[number][picked].float())
+        odds = functional.linear(rows, embedding).log_softmax(-1)
+        losses.append(-(weights * odds.gather(1, places)).sum(1).mean())
+        if line is not None:
+            best = odds.detach().max(-1)
+            line[f"loss_{number}"] = round(float(losses[-1].detach()), 4)
+            line[f"sure_{number}"] = round(float((best.values.exp() >= SURE).float().mean()), 4)
+            line[f"agree_{number}"] = round(float((best.indices == places[:, 0]).float().mean()), 4)
+    return torch.stack(losses).sum()
+
+
+def told(calibrations: Mapping[int, Calibration]) -> list[str]:
+    """One line for each exit, as people read it."""
+    return [f"exit after {number}: {one.told()}" for number, one in sorted(calibrations.items())]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train and write the file."""
     from capabilities.slm.training.recipes import RECIPES
 
@@ -98,10 +197,13 @@ def main() -> None:
     parser.add_argument("name", choices=sorted(RECIPES))
     parser.add_argument("--checkpoint", type=Path, required=True, help="of the trained model")
     parser.add_argument("--at", type=int, action="append", required=True, help="after so many")
-    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--minutes", type=float, default=6.0, help="0: calibrate only")
+    parser.add_argument("--answers", type=int, default=ANSWERS, help="held out, to calibrate on")
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--output", type=Path, required=True, help="NAME.exits.gguf")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     model = with_exits(load_checkpoint(options.checkpoint), tuple(sorted(set(options.at))))
     tune(
@@ -111,7 +213,11 @@ def main() -> None:
         seed=options.seed,
         log=lambda line: print(json.dumps(line), file=sys.stderr, flush=True),
     )
-    export_exits(model, options.output, name=options.name)
+    calibrations = calibrated(model, RECIPES[options.name].held_out, answers=options.answers)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    export_exits(model, options.output, name=options.name, calibrations=calibrations)
+    for line in told(calibrations):
+        print(line, file=sys.stderr)
     print(options.output)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from capabilities.segments.calibration import of_exit
+from capabilities.segments.files import write_calibration
 from capabilities.slm.training.chat import CHAT_TEMPLATE
 from capabilities.slm.training.tokenizer import (
     END,
@@ -17,12 +19,14 @@ from capabilities.slm.training.tokenizer import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import gguf
     import numpy as np
     from torch import Tensor
 
+    from capabilities.segments.calibration import Calibration
     from capabilities.slm.training.model import Llama
 
 # llama.cpp holds on to callbacks; a collected one is a crash.
@@ -85,11 +89,18 @@ def export_f32(
     writer.close()
 
 
-def export_exits(model: Llama, output: Path, *, name: str) -> None:
+def export_exits(
+    model: Llama,
+    output: Path,
+    *,
+    name: str,
+    calibrations: Mapping[int, Calibration] | None = None,
+) -> None:
     """Write the early exits of `model`: `exit.k.norm.weight`, `exit.k.output.weight` for each k.
 
     Copied into a file of the first k blocks as `output_norm.weight` and `output.weight` they are
     its head. The head, embedding times the exit's map, is quantized as the model is; norms are not.
+    ``calibrations`` say how far each exit may be believed, and on what that was measured.
     """
     import gguf
 
@@ -99,6 +110,8 @@ def export_exits(model: Llama, output: Path, *, name: str) -> None:
     writer.add_embedding_length(model.config.width)
     writer.add_vocab_size(model.config.vocabulary)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    for number, one in (calibrations or {}).items():
+        write_calibration(writer, of_exit(number), one)
     for number in model.config.exits:
         exit_ = model.exit(number)
         head = _array(model.embedding.weight @ exit_.map.weight)

@@ -82,10 +82,10 @@ def train_recipe(
     )
 
 
-def export(recipe: Recipe, model: Llama, folder: Path, output: Path) -> None:
+def export(recipe: Recipe, model: Llama, folder: Path, output: Path, answers: int) -> None:
     """Write the quantized GGUF to `output`; the one in full precision stays in `folder`.
 
-    Early exits go beside it, as NAME.exits.gguf.
+    Early exits go beside it, as NAME.exits.gguf, calibrated on so many held-out answers.
     """
     from capabilities.slm.training.export import export_exits, export_f32, quantize_q8_0
 
@@ -95,7 +95,13 @@ def export(recipe: Recipe, model: Llama, folder: Path, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     quantize_q8_0(full, output)
     if model.config.exits:
-        export_exits(model, output.with_suffix(".exits.gguf"), name=recipe.name)
+        from capabilities.slm.training.calibrating import calibrated
+
+        fitted = calibrated(model, recipe.held_out, answers=answers)
+        exits = output.with_suffix(".exits.gguf")
+        export_exits(model, exits, name=recipe.name, calibrations=fitted)
+        for number, one in fitted.items():
+            print(f"exit after {number}: {one.told()}", file=sys.stderr)
 
 
 def pack(model: Llama, path: Path) -> None:
@@ -158,7 +164,7 @@ def ship(options: argparse.Namespace) -> None:
     for name in chosen:
         model = load_checkpoint(options.out / f"{name}.weights.pt")
         output = (options.output or EMBEDDED) / f"{name}.gguf"
-        export(RECIPES[name], model, (options.folder or RUNS) / name, output)
+        export(RECIPES[name], model, (options.folder or RUNS) / name, output, options.answers)
         # What embedded/__init__.py says of the model, and a test holds it to.
         print(
             f"{output}: {output.stat().st_size / 1e6:.2f} MB, "
@@ -191,6 +197,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--smoke", action="store_true", help="a few steps of a toy model")
     parser.add_argument(
         "--export", action="store_true", help="only export the last checkpoint, without training"
+    )
+    parser.add_argument(
+        "--answers",
+        type=int,
+        default=2000,
+        help="held out, on which the exits are calibrated; 0: not at all",
     )
     many = parser.add_argument_group("all, ship")
     many.add_argument("--out", type=Path, default=Path(".cache/weights"), help="for the weights")
@@ -248,7 +260,10 @@ def _train_one(options: argparse.Namespace) -> None:
         model = load_checkpoint(folder / "checkpoint.pt")
     else:
         model = train_recipe(recipe, folder, resume=options.resume, begin=options.begin)
-    export(recipe, model, folder, output)
+    answers = (
+        min(options.answers, training.evaluation_questions) if options.smoke else options.answers
+    )
+    export(recipe, model, folder, output, answers)
 
 
 if __name__ == "__main__":

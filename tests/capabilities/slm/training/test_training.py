@@ -135,7 +135,8 @@ def test_all_trains_in_order_stops_in_time_and_goes_on(tmp_path: Path) -> None:
     command.main([*call, *only])  # nothing is left to do
     assert (out / "arithmetic.weights.pt").read_bytes() == packed
     shipped = tmp_path / "shipped"
-    command.main(["ship", "--out", str(out), "--folder", str(runs), "--output", str(shipped)])
+    ship = ["ship", "--out", str(out), "--folder", str(runs), "--output", str(shipped)]
+    command.main([*ship, "--answers", "8"])
     names = {path.name for path in shipped.iterdir()}
     assert names == {"arithmetic.gguf", "general.gguf", "general.exits.gguf"}
     model = llama_cpp.Llama(str(shipped / "general.gguf"), n_ctx=64, n_threads=1, verbose=False)

@@ -1,0 +1,135 @@
+"""Fits how far the exits of a trained model may be believed, on answers that none was trained on.
+
+What ships is measured: weights rounded as their files hold them. The exits are read along the whole
+model's own greedy answers. An expected reply is one as far as the whole model would have written
+it; what follows its first other token is left out.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING
+
+import gguf
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from capabilities.segments.calibration import LEAST, SURE, Calibration, fit
+from capabilities.slm.training.batches import IGNORE, held_out_examples, make_batch
+from capabilities.slm.training.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from capabilities.slm.training.batches import Batch, Sampler
+    from capabilities.slm.training.model import Llama
+
+# Answers that are read: so many bound a share of one in a hundred with 13 that part among them.
+ANSWERS = 2000
+SEED = 1_000_003  # of the answers; benchmarks draw theirs with small ones
+_TOGETHER = 32  # answers of similar length in one pass
+_ROWS = 2048  # rows through a head at once: its logits are 3,072 floats each
+
+
+def calibrated(model: Llama, sampler: Sampler, *, answers: int = ANSWERS) -> dict[int, Calibration]:
+    """The calibration of each exit, by its block; `sampler` draws what was never trained on."""
+    if not answers:
+        return {}
+    stored = as_stored(model)
+    heads = {number: stored_head(model, number) for number in model.config.exits}
+    worst = {number: [-math.inf] * answers for number in heads}
+    said: dict[int, list[tuple[Tensor, Tensor]]] = {number: [] for number in heads}
+    for first, batch in _read(sampler, answers):
+        with torch.no_grad():
+            states = stored.hidden(batch.ids)
+            own, wanted = _own(stored, states[-1], batch)
+            places = own.nonzero()[:, 0]
+            for number, head in heads.items():
+                rows = stored.exit(number).norm(states[number - 1][own])
+                token, odds = _best(head, rows)
+                wrong = token != wanted
+                said[number].append((odds, wrong))
+                for place, value in zip(places[wrong].tolist(), odds[wrong].tolist(), strict=True):
+                    worst[number][first + place] = max(worst[number][first + place], value)
+    fitted = fit(worst)
+    return {
+        number: _told(*fitted[number], worst[number], said[number]) for number in model.config.exits
+    }
+
+
+def as_stored(model: Llama) -> Llama:
+    """The model with its matrices rounded as a Q8_0 file holds them."""
+    stored = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        for name, parameter in stored.named_parameters():
+            if parameter.dim() == 2 and not name.startswith("exits"):
+                parameter.copy_(_rounded(parameter))
+    return stored
+
+
+def stored_head(model: Llama, number: int) -> Tensor:
+    """The head of an exit as its file holds it."""
+    with torch.no_grad():
+        return _rounded(model.embedding.weight @ model.exit(number).map.weight)
+
+
+def _rounded(matrix: Tensor) -> Tensor:
+    kind = gguf.GGMLQuantizationType.Q8_0
+    packed = gguf.quants.quantize(matrix.detach().float().numpy(), kind)
+    return torch.from_numpy(gguf.quants.dequantize(packed, kind))
+
+
+def _read(sampler: Sampler, answers: int) -> Iterator[tuple[int, Batch]]:
+    """Batches of answers of similar length, each with the number of its first one."""
+    drawn = held_out_examples(sampler, answers, SEED)
+    drawn.sort(key=lambda e: len(e.question) + len(e.scratchpad) + len(e.answer))
+    tokenizer = load_tokenizer()
+    for first in range(0, answers, _TOGETHER):
+        yield first, make_batch(tokenizer, drawn[first : first + _TOGETHER])
+
+
+def _own(model: Llama, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Where the whole model is on its own greedy way, and what it says there."""
+    keep = batch.targets != IGNORE
+    best = torch.cat([model.logits(piece).argmax(-1) for piece in torch.split(rows[keep], _ROWS)])
+    other = torch.zeros_like(batch.targets)
+    other[keep] = (best != batch.targets[keep]).long()
+    own = keep & (other.cumsum(1) - other == 0)
+    return own, best[own[keep]]
+
+
+def _best(head: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The likeliest token of each row, and the log odds of its probability.
+
+    Against the sum of all others nothing cancels out, so 32 bits are enough for a probability of
+    nearly one.
+    """
+    tokens, odds = [], []
+    for piece in torch.split(rows, _ROWS):
+        logits = functional.linear(piece, head)
+        top = logits.max(-1)
+        logits.scatter_(-1, top.indices[:, None], -torch.inf)
+        tokens.append(top.indices)
+        odds.append((top.values - logits.logsumexp(-1)).double())
+    most = math.log((1 - LEAST) / LEAST)
+    return torch.cat(tokens), torch.cat(odds).clamp(-most, most)
+
+
+def _told(
+    scale: float, shift: float, worst: list[float], said: list[tuple[Tensor, Tensor]]
+) -> Calibration:
+    """With the figures at the default threshold beside it."""
+    odds, wrong = (torch.cat(parts) for parts in zip(*said, strict=True))
+    least = shift + scale * math.log(SURE / (1 - SURE))
+    sure = odds >= least
+    return Calibration(
+        scale=scale,
+        shift=shift,
+        answers=len(worst),
+        tokens=len(odds),
+        sure=float(sure.double().mean()),
+        wrong=float(wrong[sure].double().mean()) if sure.any() else 0.0,
+        parted=sum(value >= least for value in worst) / len(worst),
+    )
