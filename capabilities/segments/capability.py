@@ -247,24 +247,28 @@ class SegmentCapability(Capability):
         if stream.done and stream.parked is None:
             return
         while (other := self.streams.to_park(key)) is not None:
-            parked = self.streams.get(other, self._epoch(other))
-            if parked is None:
-                break
-            parked.busy = True
-            try:
-                state = await self._passes.save_sequence(_sequence(other), timeout_s=PASS_S)
-                self.streams.park(parked, state, len(state.data))
-                await self._passes.drop_sequence(_sequence(other), timeout_s=PASS_S)
-            except SequenceLost:
-                self.streams.cut(parked, 0)
-            finally:
-                parked.busy = False
+            # Its own asker waits meanwhile: a pass between save and drop would be forgotten. Nobody
+            # waits in a circle, since who holds an order is busy, and the busy are not parked.
+            async with self._order.setdefault(other, asyncio.Lock()):
+                await self._park(other)
         mine = self.streams.unpark(stream)
         if isinstance(mine, SequenceState):
             await self._passes.restore_sequence(_sequence(key), mine, timeout_s=PASS_S)
 
-    def _epoch(self, key: Key) -> int:
-        return self.streams.epoch(key)
+    async def _park(self, key: Key) -> None:
+        """Take a stream out of the model's memory, unless it was used or closed meanwhile."""
+        parked = self.streams.get(key, self.streams.epoch(key))
+        if parked is None or parked.busy or not parked.done or parked.parked is not None:
+            return
+        parked.busy = True
+        try:
+            state = await self._passes.save_sequence(_sequence(key), timeout_s=PASS_S)
+            self.streams.park(parked, state, len(state.data))
+            await self._passes.drop_sequence(_sequence(key), timeout_s=PASS_S)
+        except SequenceLost:
+            self.streams.cut(parked, 0)
+        finally:
+            parked.busy = False
 
     async def forget(self, keys: Sequence[Key]) -> None:
         """Let go of streams, here and in the worker; harmless for those that are not there."""

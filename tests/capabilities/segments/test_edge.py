@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from capabilities.segments.accounts import Account, bytes_once
 from capabilities.segments.calibration import Calibration
@@ -11,9 +12,11 @@ from capabilities.segments.choosing import Sampling
 from capabilities.segments.edge import Asked, Said
 from capabilities.segments.files import Segment
 from capabilities.segments.messages import Close, Infer, Upload
+from capabilities.segments.passes import Passes
 from capabilities.segments.streams import Limits
 from capabilities.segments.switching import ALONE, TOGETHER, Rules
 from capabilities.slm.host import ModelHost
+from capabilities.slm.protocol import SequenceState
 from tests.capabilities.segments.halves import Halves, Way, halves
 
 PROMPTS = ["What is 12 + 30?", "What is 7 * 8?", "3 + 4 - 5", "What is 981 - 17?"]
@@ -144,6 +147,41 @@ def test_clients_side_by_side_say_what_each_says_alone(pieces: Pieces) -> None:
 
     # Two of the four are in the model's memory at a time, the others are parked.
     run(pieces, body, limits=Limits(resident=2))
+
+
+class Leisurely:
+    """The far worker, whose states take their time on the way out of it."""
+
+    def __init__(self, passes: Passes) -> None:
+        self._passes = passes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._passes, name)
+
+    async def save_sequence(self, sequence: str, *, timeout_s: float) -> SequenceState:
+        state = await self._passes.save_sequence(sequence, timeout_s=timeout_s)
+        await asyncio.sleep(0.02)
+        return state
+
+
+def test_a_context_that_is_being_parked_is_asked_for_and_nothing_is_lost(pieces: Pieces) -> None:
+    async def body(it: Halves) -> None:
+        it.far._passes = Leisurely(it.far._passes)  # type: ignore[assignment]
+        prompts = [await tokens_of(it, text) for text in PROMPTS]
+        alone = [await answer(it, prompt, theta=1.1, dtype="f32") for prompt in prompts]
+        accounts = [Account() for _ in prompts]
+        together = await asyncio.gather(
+            *(
+                answer(it, prompt, theta=1.1, dtype="f32", account=account)
+                for prompt, account in zip(prompts, accounts, strict=True)
+            )
+        )
+        assert [account.degraded for account in accounts] == [0] * len(prompts)
+        assert [[s.token for s in one] for one in together] == [
+            [s.token for s in one] for one in alone
+        ]
+
+    run(pieces, body, limits=Limits(resident=1))
 
 
 def test_two_askers_may_use_the_same_name_of_a_stream(pieces: Pieces) -> None:
