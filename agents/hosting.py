@@ -262,7 +262,7 @@ def _builtin(section: ModelSection, settings: Settings, care: Care) -> SlmCapabi
         _well_known(served, model) for served in EMBEDDED_NAMES.get(name, (model.serves,))
     ]
     host = ModelHost(model.path, settings, care=care)
-    return SlmCapability(host, served, queue=section.queue)
+    return SlmCapability(host, served, queue=section.queue, converses=model.converses)
 
 
 def _well_known(name: str, model: EmbeddedModel) -> ServedName:

@@ -63,6 +63,7 @@ class SlmCapability(Capability):
         *,
         system_prompts: Mapping[str, str] | None = None,
         queue: int = DEFAULT_QUEUE,
+        converses: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host = host
@@ -70,6 +71,7 @@ class SlmCapability(Capability):
         self._known = frozenset(name.name for name in names)
         self._prompts = dict(system_prompts or {})
         self._queue = queue
+        self._converses = converses
         self._clock = clock
         self._slots = 0
         self._serving = 0
@@ -103,6 +105,7 @@ class SlmCapability(Capability):
             self._names,
             system_prompts=self._prompts,
             queue=self._queue,
+            converses=self._converses,
             clock=self._clock,
         )
 
@@ -171,6 +174,8 @@ class SlmCapability(Capability):
 
     async def _generate(self, request: Request) -> AsyncGenerator[bytes, None]:
         body = self._with_system(request.name, decode(request.body, Generate))
+        if not self._converses:
+            body = msgspec.structs.replace(body, messages=last_turn(body.messages))
         if request.timeout_s <= 0:
             raise DeadlineExceeded("the deadline was over before the model was asked")
         events = self._host.generate(
@@ -229,3 +234,15 @@ class _Answer(AsyncIterator[bytes]):
 
     def __del__(self) -> None:
         self._over()
+
+
+def last_turn(messages: Sequence[Message]) -> list[Message]:
+    """The system messages, and the conversation from its last user message on.
+
+    A model that was trained on single questions answers one of them again when it sees it before
+    the new one: what went before is nothing that it could use.
+    """
+    asked = [index for index, message in enumerate(messages) if message.role == "user"]
+    first = asked[-1] if asked else 0
+    system = [message for message in messages[:first] if message.role == "system"]
+    return [*system, *messages[first:]]

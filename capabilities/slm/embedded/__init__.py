@@ -21,7 +21,8 @@ class EmbeddedModel:
     open with a scratchpad between `<|think|>` and `<|/think|>`, which is not for the reader.
     `reply_tokens` is the longest reply it was trained to write, scratchpad included: a request
     that allows fewer may cut the answer off. `examples` are questions that it is for: a node
-    advertises them, so that a mesh that never heard of the name still finds it.
+    advertises them, so that a mesh that never heard of the name still finds it. `converses` says
+    that it was trained on conversations; the others are given the last question alone.
     """
 
     name: str
@@ -36,6 +37,7 @@ class EmbeddedModel:
     reply_tokens: int
     examples: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("en",)
+    converses: bool = False
 
 
 _MODELS = (
@@ -135,6 +137,7 @@ _MODELS = (
         context=512,
         thinks=True,
         reply_tokens=64,
+        converses=True,
     ),
 )
 

@@ -13,7 +13,7 @@ import pytest
 
 from capabilities.base import Request
 from capabilities.messages import Done, Generate, Message, decode_event, encode
-from capabilities.slm.capability import CLAIM_S, SlmCapability
+from capabilities.slm.capability import CLAIM_S, SlmCapability, last_turn
 from capabilities.slm.host import Care, ModelHost
 from capabilities.slm.protocol import Paced, Settings
 from mesh.core.errors import DeadlineExceeded, WireError
@@ -177,5 +177,36 @@ def test_a_model_that_cannot_start_leaves_the_capability_stoppable(tmp_path: Pat
             await it.start()
         assert it.models == ()
         await it.stop()
+
+    asyncio.run(main())
+
+
+def test_the_last_question_is_kept_with_what_the_system_says_and_what_follows_it() -> None:
+    system = Message("system", "be short")
+    before = [Message("user", "48 * 27?"), Message("assistant", "1296")]
+    now = Message("user", "12 + 30?")
+    begun = Message("assistant", "12 + 30 =")
+    assert last_turn([system, *before, now]) == [system, now]
+    assert last_turn([*before, now, begun]) == [now, begun]
+    assert last_turn([now]) == [now]
+    assert last_turn([system, begun]) == [system, begun]  # nobody asked: all of it stays
+
+
+def test_a_model_that_does_not_converse_is_given_the_last_question_alone(
+    random_model: Path,
+) -> None:
+    earlier = [Message("user", "one two"), Message("assistant", "three four " * 9)]
+
+    async def tokens(*, converses: bool, messages: list[Message]) -> int:
+        body = encode(Generate(messages=messages, max_tokens=1))
+        async with serving(random_model, paced=None, converses=converses) as it:
+            done = await read(it, Request(name=NAME, body=body, timeout_s=60.0))
+            return done.usage.prompt_tokens
+
+    async def main() -> None:
+        now = [Message("user", "five")]
+        alone = await tokens(converses=True, messages=now)
+        assert await tokens(converses=False, messages=[*earlier, *now]) == alone
+        assert await tokens(converses=True, messages=[*earlier, *now]) > alone
 
     asyncio.run(main())

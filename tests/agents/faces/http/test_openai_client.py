@@ -412,3 +412,16 @@ def test_a_client_that_leaves_frees_the_slots_of_all_its_choices(served: Served)
     with httpx.stream("POST", f"{served.url}/v1/chat/completions", json=body) as answer:
         next(answer.iter_lines())
     until_idle(served)
+
+
+@pytest.mark.parametrize("model", ["mesh", "knowledge.gpt/arithmetic"])
+def test_the_second_question_of_a_conversation_is_answered_and_not_the_first_again(
+    client: OpenAI, model: str
+) -> None:
+    before = [
+        {"role": "user", "content": "What is 48 * 27?"},
+        {"role": "assistant", "content": "48 * 27 = 1296"},
+    ]
+    now = {"role": "user", "content": "What is 12 + 30?"}
+    answer = client.chat.completions.create(model=model, messages=[*before, now])  # type: ignore[arg-type]
+    assert "42" in str(answer.choices[0].message.content)
