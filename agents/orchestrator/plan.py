@@ -22,7 +22,7 @@ MAX_STEPS = 8  # above it the overhead of asking beats the gain of splitting (is
 MAX_RESULT_CHARS = 500  # of a parent's answer inside a dependent question
 
 _HOLE = re.compile(r"\{(\d+)\}")
-_RESULT = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+_RESULT = re.compile(r"-?\d(?:[\d,]*\d)?(?:\.\d+)?")  # a comma after it is the sentence's
 
 
 class PlanRefused(GossamerError):

@@ -39,11 +39,12 @@ class Setting:
 
     def __enter__(self) -> Setting:
         hosts, places = ("127.0.0.1", "127.0.0.1"), ("", "")
-        self.split_by = "its processes are stopped (network namespaces: none here)"
+        self.split_by = "the processes of one bank are stopped"
+        # The web page of an agent in a namespace could not be opened from here.
         with suppress(ImportError):  # an installation without the tests
             from tests.e2e.namespaces import Lab, why_not
 
-            if not why_not():
+            if not self.http and not why_not():
                 # After the stage is closed: its processes live in the namespaces.
                 self._lab = self._exit.enter_context(Lab(self.stage.root / "lab"))
                 here, self._across = self._lab.machine("centre"), self._lab.machine("riverside")

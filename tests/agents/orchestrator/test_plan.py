@@ -69,6 +69,8 @@ def test_the_longest_path_goes_first() -> None:
         ("3 + 4 = 7.", "7"),
         ("42", "42"),
         ("a = 5 apples", "5"),
+        ("pm25 (ug/m3) = 163, steady, by dongsi.", "163"),
+        ("people = 12,500, rising", "12,500"),
         ("A mesh has no leader.", '"A mesh has no leader."'),
         ('He said "no"', "\"He said 'no'\""),
     ],
