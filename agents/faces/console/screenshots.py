@@ -25,7 +25,7 @@ from agents.faces.console.showing import VIEWS
 from agents.library import Agent, connect
 
 SIZE = (80, 24)
-QUESTION = "What is 48 * 27? And what is a mesh?"
+QUESTION = "What is 48 * 27? And what is gossip?"
 PATIENCE_S = 60.0
 FONT = "font-family: monospace;"
 
@@ -114,7 +114,7 @@ async def _pictures(state: Path, out: Path) -> None:
         await shown("y: yes")
         keep("confirm")
         await pilot.press("n", "f5", "enter")
-        await shown("DECISIONS")
+        await shown("SPANS")  # what stands below it may be out of sight
         keep("trace")
         await pilot.press("question_mark")
         await shown("colour-blind")

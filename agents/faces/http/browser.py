@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PHONE = {"width": 390, "height": 844}  # CSS pixels of a common phone
 DESK = {"width": 1100, "height": 760}
-QUESTION = "What is 48 * 27? And what is a mesh?"
+QUESTION = "What is 48 * 27? And what is gossip?"
 PATIENCE_MS = 60_000
 
 
