@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typer import Context
+from typing import Any
+
 from typer.core import TyperGroup
 
 FIRST = (
@@ -19,7 +20,7 @@ FIRST = (
 class Ordered(TyperGroup):
     """Lists its commands by :data:`FIRST`, and behind them those that are not in it."""
 
-    def list_commands(self, ctx: Context) -> list[str]:
-        """As the library asks for them."""
+    def list_commands(self, ctx: Any) -> list[str]:
+        """As the library asks for them, whose own or click's context it is."""
         there = super().list_commands(ctx)
         return [name for name in FIRST if name in there] + [n for n in there if n not in FIRST]
