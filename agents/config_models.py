@@ -53,6 +53,8 @@ class DraftSection(_Section):
     """The bigger model: what stands after computation.gpt/verify/. Empty: answers are its own."""
     ngrams: bool = False
     """Draft what followed the same words before; the small model speaks when nobody checks."""
+    trees: bool = False
+    """Greedy drafts branch: fewer verdicts, and more computing for each here and there."""
     check_s: Annotated[float, Field(gt=0, le=60)] = 10.0
     """The longest wait for one verdict; after it the small model goes on alone."""
 

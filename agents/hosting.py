@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import msgspec
+
 from agents.admitting import Door
 from agents.boards.shedding import Shedding
 from agents.classifier.catalogue import ARITHMETIC, GENERATE, MESH, WELL_KNOWN, KnownName
@@ -177,6 +179,12 @@ def make_model(section: ModelSection, config: AgentConfig) -> Capability:
         prefix_tokens=section.prefix_tokens,
         memory_bytes=section.memory_mb << 20,
     )
+    if section.verifies or section.draft.trees:
+        from capabilities.drafting.tree import LEAVES
+
+        # A draft that branches is computed as so many forks of an answer's sequence.
+        room = settings.sequences + LEAVES * section.slots
+        settings = msgspec.structs.replace(settings, sequences=room)
     care = Care(idle_unload_s=section.idle_unload_s)
     if section.path.startswith(BUILTIN):
         return _builtin(section, settings, care)
@@ -223,7 +231,9 @@ def _with_drafts(capability: Capability, section: ModelSection) -> list[Capabili
     from capabilities.drafting.host import DraftHost
 
     draft = section.draft
-    bigger = DraftHost(host, draft.of, ngrams=draft.ngrams, check_s=draft.check_s)
+    bigger = DraftHost(
+        host, draft.of, ngrams=draft.ngrams, trees=draft.trees, check_s=draft.check_s
+    )
     assert isinstance(capability, SlmCapability)
     return [capability.with_host(bigger)]
 

@@ -43,6 +43,7 @@ FURTHER_ROW = 0.02
 # The paper's link as its byte counts and times imply it, and the width of its rows.
 LINK_BITS_PER_S = 30e6
 PAPER_WIDTH = 4096
+PATIENT = Rules(budget_s=3600.0, failures=1 << 30)  # never leaves by time, cost or failures
 EDGE_HOST, FAR_HOST, EDGE_SEEN, FAR_SEEN = "127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4"
 
 
@@ -98,6 +99,7 @@ class Pace:
         layer: int = -1,
         dtype: str = "f32",
         all_rows: bool = False,
+        fork: str = "",
     ) -> Forwarded:
         """The same pass, and not before its time is over."""
         count = given.rows if isinstance(given, Block) else len(given)
@@ -115,6 +117,7 @@ class Pace:
                 layer=layer,
                 dtype=dtype,
                 all_rows=all_rows,
+                fork=fork,
             )
             await asyncio.sleep(max(0.0, began + cost - loop.time()))
             self.spent_s += loop.time() - began
@@ -150,7 +153,7 @@ class Bench:
 
     def fresh_switch(self, *, alone: bool = False, rules: Rules | None = None) -> None:
         """Forget what was learnt of the way."""
-        self.edge.switch = Switch(rules or Rules(budget_s=10.0), allowed=not alone)
+        self.edge.switch = Switch(rules or PATIENT, allowed=not alone)
 
     async def render(self, case: Case) -> list[int]:
         """A question as the model's template writes it."""

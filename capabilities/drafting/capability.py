@@ -18,7 +18,7 @@ from capabilities.base import ACCEPTED, Admission, Capability, Occupancy, Reques
 from capabilities.drafting import messages
 from capabilities.drafting.accepting import distribution, draw, greedy, sampled
 from capabilities.drafting.messages import Check, CheckTree, Closed, Fed, Feed, Told, Verdict
-from capabilities.drafting.tree import Node, leaves, longest
+from capabilities.drafting.tree import LEAVES, Node, leaves, longest
 from capabilities.segments.choosing import Pairs
 from capabilities.segments.passes import Passes
 from capabilities.slm.errors import BadRequest, SequenceLost
@@ -29,7 +29,6 @@ from mesh.core.records import ServedName
 
 MAX_CALLS = 64
 MAX_STREAMS = 64
-MAX_LEAVES = 4  # of a tree: each takes a sequence of the worker
 PASS_S = 30.0
 IDLE_S = 120.0
 LOOK_S = 0.05
@@ -239,8 +238,8 @@ class VerifyCapability(Capability):
             raise BadRequest("a check brings at least the last token that was said")
         nodes = [Node(token, parent, 0, 0.0) for token, parent in question.nodes]
         paths = leaves(nodes)
-        if len(paths) > MAX_LEAVES:
-            raise BadRequest(f"a tree of {len(paths)} leaves, at most {MAX_LEAVES}")
+        if len(paths) > LEAVES:
+            raise BadRequest(f"a tree of {len(paths)} leaves, at most {LEAVES}")
         name = _sequence(key)
         found = await self._passes.forward(
             name, question.at, question.tail, timeout_s=PASS_S, logprobs=1
@@ -251,7 +250,7 @@ class VerifyCapability(Capability):
         async def walk(number: int, path: list[int]) -> list[Pairs]:
             fork = f"{name}/{number}"
             try:
-                forked = await self._host.forward(
+                forked = await self._passes.forward(
                     fork,
                     at,
                     [nodes[i].token for i in path],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -11,11 +12,14 @@ from typing import Protocol
 
 from capabilities.drafting.accepting import distribution, draw
 from capabilities.drafting.ngrams import lookup
-from capabilities.segments.choosing import Sampling
+from capabilities.drafting.tree import LEAVES, Growing, Node, path_to, trimmed
+from capabilities.segments.choosing import Pairs, Sampling
 from capabilities.segments.passes import Passes
 from mesh.core.errors import GossamerError
 
 PASS_S = 30.0
+# Tokens that one depth more has to bring by the drafter's own word. A depth costs it one pass.
+WORTH = 0.3
 
 
 @dataclass(slots=True)
@@ -64,32 +68,65 @@ class ModelDrafter:
         self._rng = rng or random.Random(int.from_bytes(os.urandom(16), "big"))
 
     async def draft(self, tokens: Sequence[int], length: int, sampling: Sampling) -> Draft:
-        """Token after token; what was fed before and still holds is not fed again."""
+        """Token after token."""
         made = Draft()
         wanted = list(tokens)
         for _ in range(length):
-            shared = 0
-            while (
-                shared < min(len(wanted) - 1, len(self._fed))
-                and wanted[shared] == self._fed[shared]
-            ):
-                shared += 1
-            given = wanted[shared:]
-            try:
-                found = await self._passes.forward(
-                    self._name, shared, given, timeout_s=PASS_S, logprobs=sampling.wants
-                )
-            except BaseException:
-                self._fed = self._fed[:shared]  # how far the pass came is not known
-                raise
-            self._fed = list(wanted)
-            weights = distribution(found.logprobs[-1], sampling)
+            weights = distribution(await self._after(wanted, sampling.wants), sampling)
             token = draw(weights, self._rng) if sampling.temperature > 0 else next(iter(weights))
             made.tokens.append(token)
             if sampling.temperature > 0:
                 made.drawn.append(weights)
             wanted.append(token)
         return made
+
+    async def tree(self, tokens: Sequence[int], depth: int) -> list[Node]:
+        """What may follow ``tokens``, as a tree of at most :data:`LEAVES` ends, for greedy answers.
+
+        The ends of a depth are forks of one sequence, which the worker computes in one step.
+        """
+        growing = Growing(
+            nodes_most=LEAVES * depth, width_most=LEAVES, depth_most=depth, threshold=WORTH
+        )
+        frontier = growing.begin(await self._after(list(tokens), LEAVES))
+        while frontier:
+            frontier = growing.extend(
+                await asyncio.gather(
+                    *(
+                        self._branch(number, len(tokens), growing.nodes, index)
+                        for number, index in enumerate(frontier)
+                    )
+                )
+            )
+        return trimmed(growing.tree(), LEAVES)
+
+    async def _branch(self, number: int, at: int, nodes: Sequence[Node], index: int) -> Pairs:
+        """The best tokens after a node; its path is short, and computed anew with each depth."""
+        fork = f"{self._name}/{number}"
+        path = [nodes[i].token for i in path_to(nodes, index)]
+        try:
+            found = await self._passes.forward(
+                fork, at, path, timeout_s=PASS_S, logprobs=LEAVES, fork=self._name
+            )
+            return found.logprobs[-1]
+        finally:
+            with contextlib.suppress(GossamerError):
+                await self._passes.drop_sequence(fork, timeout_s=PASS_S)
+
+    async def _after(self, wanted: list[int], count: int) -> Pairs:
+        """The best tokens after these; what was fed before and still holds is not fed again."""
+        shared = 0
+        while shared < min(len(wanted) - 1, len(self._fed)) and wanted[shared] == self._fed[shared]:
+            shared += 1
+        try:
+            found = await self._passes.forward(
+                self._name, shared, wanted[shared:], timeout_s=PASS_S, logprobs=count
+            )
+        except BaseException:
+            self._fed = self._fed[:shared]  # how far the pass came is not known
+            raise
+        self._fed = list(wanted)
+        return found.logprobs[-1]
 
     async def close(self) -> None:
         """Forget the sequence."""

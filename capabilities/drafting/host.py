@@ -23,17 +23,24 @@ from mesh.core.records import ModelInfo
 
 class DraftHost(PairHost):
     """``small`` drafts for the model called ``bigger``; with ``ngrams`` only the text itself does.
+    With ``trees`` greedy drafts branch.
 
     ``checker`` is set by the agent once it is in the mesh.
     """
 
     def __init__(
-        self, small: ModelHost, bigger: str, *, ngrams: bool = False, check_s: float = 10.0
+        self,
+        small: ModelHost,
+        bigger: str,
+        *,
+        ngrams: bool = False,
+        trees: bool = False,
+        check_s: float = 10.0,
     ) -> None:
         super().__init__(small, bigger)
         self._small = small
         self.bigger = bigger
-        self._ngrams = ngrams
+        self._ngrams, self._trees = ngrams, trees
         self._check_s = check_s
         self.checker: Checker | None = None
         self._speculator: Speculator | None = None
@@ -78,6 +85,7 @@ class DraftHost(PairHost):
             sampling=sampling_of(request),
             max_tokens=most,
             check_s=self._check_s,
+            trees=self._trees,
             # Those that earlier answers ended with: the other side need not go beyond them.
             ends=tuple(token for token, (_, kind) in self._spelled.items() if kind == "end"),
         )

@@ -18,11 +18,11 @@ from typing import Protocol
 import msgspec
 
 from capabilities.drafting import messages
-from capabilities.drafting.drafters import Draft, Drafter
+from capabilities.drafting.drafters import Draft, Drafter, ModelDrafter
 from capabilities.drafting.lengths import Lengths
-from capabilities.drafting.messages import Check, Close, Fed, Feed, Told, Verdict
+from capabilities.drafting.messages import Check, CheckTree, Close, Fed, Feed, Told, Verdict
 from capabilities.segments.choosing import Sampling
-from mesh.core.errors import DeadlineExceeded, GossamerError
+from mesh.core.errors import DeadlineExceeded, GossamerError, Rejected
 
 CLOSE_S = 2.0
 RETRIES = 3
@@ -53,6 +53,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     check_s: float = 10.0
     ahead: bool = True
     ends: tuple[int, ...] = ()  # where the checking model stops by itself
+    trees: bool = False  # drafts of two tokens and more branch, where the drafter can (greedy)
 
 
 class Word(msgspec.Struct, frozen=True):
@@ -129,6 +130,9 @@ class Speculator:
                 length = wish.length if wish.length >= 0 else self.lengths.choose()
                 length = min(length, wish.max_tokens - one.count.tokens - 1)
                 words = self._drafted(one, length) if length else self._undrafted(one)
+                branches = length > 1 and wish.trees and wish.sampling.temperature <= 0
+                if branches and isinstance(one.drafter, ModelDrafter):
+                    words = self._branched(one, one.drafter, length)
                 async with contextlib.aclosing(words):
                     async for word in words:
                         one.count.tokens += 1
@@ -166,6 +170,46 @@ class Speculator:
             self.lengths.learn(_arm(self.lengths, length), verdict.count + 1, seconds)
         for token in draft.tokens[: verdict.count]:
             yield Word(token, DRAFTED)
+        yield Word(verdict.next, CHECKED)
+
+    async def _branched(
+        self, one: _Speaking, drafter: ModelDrafter, length: int
+    ) -> AsyncGenerator[Word, None]:
+        """One round with a tree: the path of it that the checking model takes, and its token."""
+        count, wish, began = one.count, one.wish, self._clock()
+        held, sent = len(one.tokens), began
+        try:
+            nodes = await drafter.tree(one.tokens, length)
+            sent = self._clock()
+            drawn = [(node.token, node.parent) for node in nodes]
+
+            def question(at: int, tail: list[int]) -> CheckTree:
+                return CheckTree(stream=one.stream, at=at, tail=tail, nodes=drawn)
+
+            verdict = await self._verdict(one.stream, one.tokens, one.have, wish, question)
+        except Rejected:
+            # No room for so many sequences now, here or there: the draft is a line.
+            async with contextlib.aclosing(self._drafted(one, length)) as words:
+                async for word in words:
+                    yield word
+            return
+        one.ready, one.streak = Draft(), STREAM
+        count.draft_s += sent - began
+        if len(verdict.path) > length or not set(verdict.path) <= set(range(len(nodes))):
+            raise DeadlineExceeded("the checking node accepts what was not drafted")
+        one.have = held  # it keeps the stream and drops the forks: what stood is told it again
+        count.waited_s += self._clock() - sent
+        count.check_s += verdict.compute_s
+        count.passes += 1
+        count.drafted += len(nodes)
+        count.stood += len(verdict.path)
+        count.lengths.append(length)
+        if wish.length < 0:
+            self.lengths.learn(
+                _arm(self.lengths, length), len(verdict.path) + 1, self._clock() - began
+            )
+        for index in verdict.path:
+            yield Word(nodes[index].token, DRAFTED)
         yield Word(verdict.next, CHECKED)
 
     async def _undrafted(self, one: _Speaking) -> AsyncGenerator[Word, None]:
@@ -224,21 +268,36 @@ class Speculator:
     async def _checked(
         self, stream: str, tokens: list[int], have: int, draft: Draft, wish: Wish
     ) -> tuple[Verdict, int]:
-        """The verdict, and how many tokens the other side holds after it."""
-        for _ in range(RETRIES):
-            question = Check(
+        """The verdict on a draft, and how many tokens the other side holds after it."""
+
+        def question(at: int, tail: list[int]) -> Check:
+            return Check(
                 stream=stream,
-                at=have,
-                tail=tokens[have:],
+                at=at,
+                tail=tail,
                 draft=draft.tokens,
                 drawn=draft.drawn,
                 sampling=wish.sampling,
             )
-            answer = await self._ask(question, wish)
+
+        verdict = await self._verdict(stream, tokens, have, wish, question)
+        if verdict.count > len(draft.tokens):
+            raise DeadlineExceeded("the checking node accepts more than was drafted")
+        return verdict, len(tokens) + verdict.count
+
+    async def _verdict(
+        self,
+        stream: str,
+        tokens: list[int],
+        have: int,
+        wish: Wish,
+        question: Callable[[int, list[int]], messages.Question],
+    ) -> Verdict:
+        """The answer to ``question(at, tail)``; a side that forgot is brought up to date."""
+        for _ in range(RETRIES):
+            answer = await self._ask(question(have, tokens[have:]), wish)
             if isinstance(answer, Verdict):
-                if answer.count > len(draft.tokens):
-                    raise DeadlineExceeded("the checking node accepts more than was drafted")
-                return answer, len(tokens) + answer.count
+                return answer
             # It has forgotten some of the stream: bring it up to the last token but one.
             have = answer.have if isinstance(answer, Fed) else 0
             have = await self._feed(stream, tokens[:-1], min(have, len(tokens) - 1), wish)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from capabilities.segments.choosing import Pairs
 
 NODES, DEPTH, THRESHOLD = 50, 10, 0.5
+LEAVES = 4  # of a tree that is sent: each takes a sequence of a worker, there and here
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Growing:
     """A tree under construction: the shell asks the drafter, this decides what to ask next."""
 
     nodes_most: int = NODES
+    width_most: int = NODES  # of one depth: so many sequences the drafting worker holds at once
     depth_most: int = DEPTH
     threshold: float = THRESHOLD
     nodes: list[Node] = field(default_factory=list)
@@ -65,7 +67,8 @@ class Growing:
             for parent, weight, row in sources
             for token, logprob in row
         ]
-        kept = heapq.nlargest(self.nodes_most, found, key=lambda node: node.weight)
+        width = min(self.width_most, self.nodes_most)
+        kept = heapq.nlargest(width, found, key=lambda node: node.weight)
         begin = len(self.nodes)
         self.nodes += kept
         self._frontier = list(range(begin, len(self.nodes)))
@@ -84,19 +87,34 @@ class Growing:
         ]
 
 
+def path_to(tree: Sequence[Node], index: int) -> list[int]:
+    """The nodes from the root's child to ``index``."""
+    path = []
+    while index >= 0:
+        path.append(index)
+        index = tree[index].parent
+    return path[::-1]
+
+
+def trimmed(tree: Sequence[Node], most: int) -> list[Node]:
+    """The tree without its lightest leaves, until at most so many are left."""
+    kept = set(range(len(tree)))
+    while True:
+        ends = kept - {tree[i].parent for i in kept}
+        if len(ends) <= most:
+            break
+        kept.remove(min(ends, key=lambda i: (tree[i].weight, -i)))
+    place = {old: new for new, old in enumerate(sorted(kept))}
+    return [
+        Node(n.token, place[n.parent] if n.parent >= 0 else -1, n.depth, n.weight)
+        for n in (tree[i] for i in sorted(kept))
+    ]
+
+
 def leaves(tree: Sequence[Node]) -> list[list[int]]:
     """The path of node indices to each leaf: one sequence of a batch each."""
     parents = {node.parent for node in tree}
-    paths = []
-    for index in range(len(tree)):
-        if index in parents:
-            continue
-        path, at = [], index
-        while at >= 0:
-            path.append(at)
-            at = tree[at].parent
-        paths.append(path[::-1])
-    return paths
+    return [path_to(tree, index) for index in range(len(tree)) if index not in parents]
 
 
 def longest(tree: Sequence[Node], root: Pairs, rows: Sequence[Pairs]) -> tuple[list[int], int]:

@@ -26,8 +26,12 @@ class Passes(Protocol):
         layer: int = -1,
         dtype: str = "f32",
         all_rows: bool = False,
+        fork: str = "",
     ) -> Forwarded:
-        """One pass over tokens or rows; raises SequenceLost, Rejected, ModelError."""
+        """One pass over tokens or rows, over a copy of the sequence ``fork`` if one is named.
+
+        Raises SequenceLost, Rejected, ModelError.
+        """
 
     async def drop_sequence(self, sequence: str, *, timeout_s: float) -> None:
         """Forget a sequence."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from capabilities.drafting.accepting import expected_tokens
 from capabilities.drafting.lengths import LENGTHS, Lengths
 from capabilities.drafting.ngrams import lookup
-from capabilities.drafting.tree import Growing, Node, leaves, longest
+from capabilities.drafting.tree import Growing, Node, leaves, longest, trimmed
 
 
 def play(rate: float, draft_s: float, trip_s: float, check_s: float, rounds: int = 400) -> Lengths:
@@ -97,6 +97,13 @@ def test_a_tree_holds_every_parent_and_its_heaviest_nodes(seed: int) -> None:
     lightest = min(node.weight for node in tree)
     assert sum(node.weight > lightest for node in growing.nodes) <= 8
     assert sorted({i for path in leaves(tree) for i in path}) == list(range(len(tree)))
+
+
+def test_a_tree_that_is_trimmed_loses_its_lightest_ends_and_stays_a_tree() -> None:
+    tree = [Node(5, -1, 0, 0.6), Node(6, -1, 0, 0.3), Node(7, 1, 1, 0.2), Node(8, 0, 1, 0.5)]
+    assert trimmed(tree, 2) == tree
+    assert trimmed(tree, 1) == [Node(5, -1, 0, 0.6), Node(8, 0, 1, 0.5)]
+    assert trimmed([], 4) == []
 
 
 def test_the_checking_model_takes_its_own_path_through_the_tree() -> None:

@@ -14,10 +14,11 @@ import pytest
 
 from capabilities.base import Request
 from capabilities.drafting import messages
-from capabilities.drafting.capability import VerifyCapability
+from capabilities.drafting.capability import IDLE_S, VerifyCapability
 from capabilities.drafting.drafters import Drafter, ModelDrafter, NgramDrafter
 from capabilities.drafting.messages import CheckTree, Feed, Verdict
 from capabilities.drafting.speculating import Count, Speculator, Wish
+from capabilities.drafting.tree import LEAVES, leaves
 from capabilities.segments.choosing import Sampling
 from capabilities.slm.embedded import embedded_models
 from capabilities.slm.errors import BadRequest
@@ -28,7 +29,7 @@ from mesh.core.errors import PeerLost, WireError
 CHECKER = embedded_models()["arithmetic"].path
 DRAFTER = embedded_models()["general"].path  # the same vocabulary, and no idea of sums
 SETTINGS = Settings(slots=1, context_tokens=512, threads=1, prefix_tokens=0, sequences=8)
-LONG_S = 60.0
+LONG_S = 110.0
 TOKENS = 40
 QUESTIONS = ["What is 12 + 30?", "What is 7 * 8?", "3 + 4 - 5 + 3 + 4 - 5"]
 
@@ -197,6 +198,34 @@ def test_a_tree_is_checked_in_one_round() -> None:
     run(body)
 
 
+def test_greedy_answers_stay_the_checking_models_own_when_drafts_branch() -> None:
+    async def body(it: Pair) -> None:
+        for text in QUESTIONS[:2]:
+            prompt = await it.whole.tokenize(text)
+            expected = await alone(it.whole, prompt)
+            for drafter in (it.by_model, NgramDrafter):
+                count = Count()
+                assert await answer(it, prompt, drafter, count, length=4, trees=True) == expected
+                assert count.passes <= TOKENS
+
+    run(body)
+
+
+def test_a_tree_holds_what_a_drafter_that_is_right_would_draft() -> None:
+    async def body(it: Pair) -> None:
+        prompt = await it.whole.tokenize(QUESTIONS[0])
+        count = Count()
+        said = await answer(it, prompt, it.by_model, count, length=4, trees=True)
+        assert said == await alone(it.whole, prompt)
+        assert count.passes_per_token <= 1 / 2
+        tree = await ModelDrafter(it.small).tree(prompt, 3)
+        assert 3 <= len(tree) <= 3 * LEAVES
+        assert len(leaves(tree)) <= LEAVES
+        assert max(node.depth for node in tree) <= 2
+
+    run(body, small=CHECKER)
+
+
 def test_a_lost_verdict_ends_the_answer_with_an_error_and_nothing_wrong_is_said() -> None:
     async def body(it: Pair) -> None:
         prompt = await it.whole.tokenize(QUESTIONS[0])
@@ -233,6 +262,23 @@ def test_a_checker_that_forgot_the_answer_is_told_it_again() -> None:
             if len(said) == 9:
                 it.checker._streams.clear()
         assert said == expected
+
+    run(body)
+
+
+def test_an_answer_that_nobody_asks_about_goes_without_a_new_one() -> None:
+    async def body(it: Pair) -> None:
+        now = 0.0
+        checker = VerifyCapability(it.whole, "arithmetic", clock=lambda: now)
+        way = Way(checker)
+        vocab = it.whole.info.vocab_hash
+        await way.ask(Feed(stream="s", vocab_hash=vocab, at=0, tokens=[5, 6, 7]), 5)
+        now = IDLE_S
+        await checker.forget_idle()
+        assert len(checker) == 1
+        now = IDLE_S * 1.01
+        await checker.forget_idle()
+        assert len(checker) == 0
 
     run(body)
 
