@@ -48,12 +48,17 @@ class Cell(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """A table as data. Columns named in ``right`` are aligned to the right."""
+    """A table as data. Columns named in ``right`` are aligned to the right; those in ``spare`` go,
+    in this order, where a terminal has no room for all."""
 
     headers: tuple[str, ...]
     rows: list[tuple[Cell | str, ...]]
     right: frozenset[str] = frozenset()
     title: str = ""
+    spare: tuple[str, ...] = ()
+
+
+GAP = 3  # columns between two of a table, as rich draws it
 
 
 def printable(text: str, *, lines: bool = False) -> str:
@@ -115,6 +120,7 @@ def peers_sheet(peers: Iterable[PeerView]) -> Sheet:
         ("NODE", "STATE", "NAMES", "MODELS", "BUSY", "TOK/S", "RTT MS", "REACH", "NOTE"),
         rows,
         frozenset({"BUSY", "TOK/S", "RTT MS"}),
+        spare=("MODELS", "REACH"),
     )
 
 
@@ -257,13 +263,46 @@ def show_sheet(sheet: Sheet, out: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    sheet, left_out = _narrowed(sheet, out.width)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title=sheet.title or None)
+    if left_out:
+        table.caption = f"no room for {', '.join(left_out)}: a wider terminal, a pipe, or --json"
+        table.caption_justify = "left"
     for header in sheet.headers:
         table.add_column(header, justify="right" if header in sheet.right else "left")
     for row in sheet.rows:
         cells = [_cell(cell) for cell in row]
         table.add_row(*(Text(printable(c.text), style=_STYLES[c.tone]) for c in cells))
     out.print(table)
+
+
+def _narrowed(sheet: Sheet, width: int) -> tuple[Sheet, list[str]]:
+    """Without as many of its spare columns as it takes to be read, and which those were: rich
+    would make every column a little narrower, until none can be."""
+    left_out: list[str] = []
+    for spare in sheet.spare:
+        if _least_width(sheet) <= width:
+            break
+        if spare in sheet.headers:
+            sheet = _only(sheet, [i for i, header in enumerate(sheet.headers) if header != spare])
+            left_out.append(spare)
+    return sheet, left_out
+
+
+def _least_width(sheet: Sheet) -> int:
+    """Columns of a terminal in which no word is broken; lists break between their words."""
+    rows = [sheet.headers, *(tuple(_cell(cell).text for cell in row) for row in sheet.rows)]
+    return sum(
+        GAP + max(max(map(len, row[column].split(", ")), default=0) for row in rows)
+        for column in range(len(sheet.headers))
+    )
+
+
+def _only(sheet: Sheet, kept: Sequence[int]) -> Sheet:
+    return sheet._replace(
+        headers=tuple(sheet.headers[column] for column in kept),
+        rows=[tuple(row[column] for column in kept) for row in sheet.rows],
+    )
 
 
 def _without_empty(sheet: Sheet) -> Sheet:
@@ -273,7 +312,4 @@ def _without_empty(sheet: Sheet) -> Sheet:
     kept: Sequence[int] = [
         column for column in range(len(sheet.headers)) if not sheet.rows or not empty(column)
     ]
-    return sheet._replace(
-        headers=tuple(sheet.headers[column] for column in kept),
-        rows=[tuple(row[column] for column in kept) for row in sheet.rows],
-    )
+    return _only(sheet, kept)

@@ -121,3 +121,17 @@ def test_an_error_is_one_line(message: str, hint: str, line: str) -> None:
 def test_a_command_in_a_hint_can_be_copied() -> None:
     assert error_line(GossamerError("No x", hint="pip install 'x'")) == "No x. pip install 'x'"
     assert error_line(GossamerError("No x!", hint="try again")) == "No x! Try again"
+
+
+def test_a_terminal_without_room_loses_spare_columns_and_no_part_of_a_name() -> None:
+    name = "knowledge.gpt/arithmetic"
+    row = ("abacus", f"{name}, {name}", "a model of a long name Q8_0", "called back")
+    sheet = Sheet(("NODE", "NAMES", "MODELS", "REACH"), [row], spare=("MODELS", "REACH"))
+    for width, left_out in ((120, []), (70, ["MODELS"]), (44, ["MODELS", "REACH"])):
+        out = io.StringIO()
+        show_sheet(sheet, Console(file=out, width=width, force_terminal=True, markup=False))
+        shown = out.getvalue()
+        assert name in shown
+        for header in ("MODELS", "REACH"):
+            assert ("no room for" in shown) == bool(left_out)
+            assert (row[sheet.headers.index(header)][:6] in shown) == (header not in left_out)
