@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, Protocol
 import aiomqtt
 
 from agents.registry import Registry
-from mesh.core.errors import ConfigError
+from mesh.core.errors import ConfigError, GossamerError
 
 WIDTH, HEIGHT = 480, 270  # pixels
 FIGURE = (9, 24)  # half width and half height of a person, pixels
@@ -30,6 +31,7 @@ COLUMNS, ROWS = 7, 3  # places where a drawn person may stand
 MOST = COLUMNS * ROWS
 SMALLEST = 150  # pixels of a person's area: what is smaller is noise
 WARM_UP = 8  # pictures of the empty square, from which the background is learnt
+BUILT_IN = "opencv"  # the detector that learns it
 SIGN = "ROAD CLOSED"
 SIGN_AT = (20, 20)
 SIGN_SCALE = 4  # pixels of a module of the code
@@ -127,7 +129,7 @@ def pictures(frames: str, scene: Path | None, seed: int) -> Iterator[Any]:
 async def run(arguments: argparse.Namespace) -> None:
     """Send what is seen until the pictures end."""
     registry: Registry[Detector] = Registry(
-        "detector", {"opencv": "examples.smart_city.camera:OpenCvDetector"}
+        "detector", {BUILT_IN: "examples.smart_city.camera:OpenCvDetector"}
     )
     detect = registry.create(arguments.detector)
     count = 0
@@ -135,29 +137,40 @@ async def run(arguments: argparse.Namespace) -> None:
         for picture in pictures(arguments.frames, arguments.scene, arguments.seed):
             figures = await asyncio.to_thread(detect, picture)
             count += 1
-            if not arguments.frames and count <= WARM_UP:
-                continue
+            if arguments.detector == BUILT_IN and count <= WARM_UP:
+                continue  # they teach it what the place is like, and are not counted in
             body = {**figures, "n": count, "ts": round(time.time(), 3)}
             await client.publish(arguments.topic, json.dumps(body), qos=1)
             await asyncio.sleep(arguments.every_s)
 
 
-def main() -> None:
+def main() -> int:
     """``python -m examples.smart_city.camera``."""
     made = argparse.ArgumentParser(prog="python -m examples.smart_city.camera", description=__doc__)
     made.add_argument("--broker", default="127.0.0.1")
     made.add_argument("--port", type=int, default=1883)
     made.add_argument("--topic", default=os.environ.get("TOPIC", "city/camera/square"))
-    made.add_argument("--detector", default="opencv")
+    made.add_argument("--detector", default=BUILT_IN)
     made.add_argument("--frames", default="", help="a video device, file or address; else drawn")
     made.add_argument(
         "--scene", type=Path, help='{"people": 7, "closed": false}, read again each time'
     )
     made.add_argument("--every-s", type=float, default=0.5)
     made.add_argument("--seed", type=int, default=0)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(run(made.parse_args()))
+    arguments = made.parse_args()
+    try:
+        asyncio.run(run(arguments))
+    except KeyboardInterrupt:
+        return 130
+    except GossamerError as error:
+        sys.stderr.write(f"{error.sentence()}\n")
+        return 1
+    except aiomqtt.MqttError as error:
+        broker = f"{arguments.broker}:{arguments.port}"
+        sys.stderr.write(f"the broker at {broker} cannot be reached: {error}\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -26,6 +26,7 @@ from examples.smart_city.checklist import Checklist
 from examples.smart_city.feed import FEEDS, read_faults, series
 from examples.smart_city.records import Records
 from examples.smart_city.story import QUESTION
+from mesh.core.errors import ConfigError
 from tests.e2e.harness import processes_of
 
 CAMERA = importlib.util.find_spec("cv2") is not None
@@ -206,6 +207,26 @@ def test_the_camera_counts_who_is_drawn_and_reads_the_sign(people: int, closed: 
         detect(drawn(0, closed=False, moment=moment))
     seen = detect(drawn(people, closed=closed, moment=WARM_UP))
     assert seen == {"people": people, "closed_roads": float(closed)}
+
+
+@needs_camera
+def test_frames_come_from_a_film_and_a_film_that_is_not_there_is_named(tmp_path: Path) -> None:
+    import cv2
+
+    from examples.smart_city.camera import HEIGHT, WARM_UP, WIDTH, OpenCvDetector, drawn, pictures
+
+    film = str(tmp_path / "film.avi")
+    writer = cv2.VideoWriter(film, cv2.VideoWriter.fourcc(*"MJPG"), 5, (WIDTH, HEIGHT))
+    for moment in range(WARM_UP + 2):
+        people = 9 if moment >= WARM_UP else 0
+        writer.write(drawn(people, closed=False, moment=moment))
+    writer.release()
+    detect = OpenCvDetector()
+    seen = [detect(picture)["people"] for picture in pictures(film, None, 0)]
+    assert len(seen) == WARM_UP + 2
+    assert seen[-1] == 9
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        next(pictures(str(tmp_path / "absent.avi"), None, 0))
 
 
 def searched(records: Records, question: str) -> str:
