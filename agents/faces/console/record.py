@@ -12,6 +12,7 @@ from agents.faces.console.route import turn_lines, turn_of
 from agents.faces.sheets import Cell, Sheet
 
 SCALE = 24  # columns of a span's bar
+MAX_RULE = 28  # columns of the name of a rule
 
 
 def traces_body(traces: Iterable[dict[str, Any]], width: int, wanted: str = "") -> Body:
@@ -105,6 +106,9 @@ def span_lines(spans: list[dict[str, Any]], width: int) -> list[Line]:
 def decision_lines(decisions: Iterable[dict[str, Any]], width: int) -> list[Line]:
     """Why it went as it went: rule, score against threshold, what was done."""
     found: list[Line] = []
+    decisions = list(decisions)
+    longest = max((len(str(one.get("rule") or "")) for one in decisions), default=0)
+    rules = min(max(20, longest), MAX_RULE)
     for one in decisions:
         if not found:
             found = [line(), line(Span("DECISIONS", "head"))]
@@ -113,7 +117,7 @@ def decision_lines(decisions: Iterable[dict[str, Any]], width: int) -> list[Line
         left = f"  {float(one.get('at_s') or 0.0):6.3f} "
         step = f"[{one['step']}]" if one.get("step") else "   "
         rule = str(one.get("rule") or "")
-        head = f"{left}{step} {rule:<20} {scored:>9} "
+        head = f"{left}{step} {rule[:rules]:<{rules}} {scored:>9} "
         parts = wrapped(str(one.get("action") or ""), max(16, width - len(head)))
         found.append(line(Span(head, "dim"), parts[0]))
         found += [line(" " * len(head), part) for part in parts[1:]]
@@ -123,4 +127,4 @@ def decision_lines(decisions: Iterable[dict[str, Any]], width: int) -> list[Line
 def _clock(at: Any) -> str:
     if not isinstance(at, int | float):
         return "-"
-    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%H:%M:%S")
+    return datetime.datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import msgspec
 import pytest
@@ -15,6 +16,7 @@ from agents.faces.console import marks, nodes, picture, record, route, streams
 from agents.faces.console.money import money_body
 from agents.faces.console.showing import VIEWS, Opened, Showing
 from agents.faces.console.world import MAX_RUNNING, World
+from agents.faces.sheets import plain
 from agents.library.events import Delta, Plan, Retry
 from agents.views import AnswerView, CloudView, PeerView
 from tests.agents.faces.console import fake_source as fake
@@ -323,3 +325,12 @@ def test_a_models_quantization_is_seen_where_its_name_is_cut() -> None:
     assert marks.squeezed("gossamer-arithmetic Q8_0", 19) == "gossamer-arit… Q8_0"
     assert marks.squeezed("general Q8_0", 14) == "general Q8_0  "
     assert marks.squeezed("a-model-without-one", 8) == "a-model…"
+
+
+def test_a_request_stands_at_the_time_of_the_machines_own_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    one = {"trace": "ab" * 16, "question": "?", "at": 0.0, "elapsed_s": 1.0, "error": ""}
+    assert "09:00:00" in plain(record.traces_sheet([one]))
