@@ -297,10 +297,11 @@ def test_a_stream_that_nobody_uses_goes(pieces: Pieces) -> None:
 def test_sampled_answers_are_the_same_whoever_chooses(pieces: Pieces) -> None:
     async def body(it: Halves) -> None:
         prompt = await tokens_of(it, PROMPTS[1])
-        sampling = Sampling(temperature=0.9, top_k=20, seed=11, presence_penalty=0.3)
+        # So hot that a model which is sure of its digits still wavers.
+        sampling = Sampling(temperature=2.5, top_k=20, seed=11, presence_penalty=0.3)
         first = await answer(it, prompt, theta=1.1, sampling=sampling, dtype="f32")
         again = await answer(it, prompt, theta=1.1, sampling=sampling, dtype="f32")
-        other = Sampling(temperature=0.9, top_k=20, seed=12, presence_penalty=0.3)
+        other = Sampling(temperature=2.5, top_k=20, seed=12, presence_penalty=0.3)
         else_ = await answer(it, prompt, theta=1.1, sampling=other, dtype="f32")
         assert [s.token for s in first] == [s.token for s in again]
         assert [s.token for s in first] != [s.token for s in else_]
