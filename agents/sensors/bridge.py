@@ -17,7 +17,7 @@ import os
 import random
 import ssl
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +47,12 @@ log = logging.getLogger("gossamer.sensors")
 MEMORY_FILE = "mqtt.json"
 FIRST_RETRY_S = 0.25
 BATCH = 256  # messages to one write
-CONFIRM_EVERY = RING // 3  # so what may come again is always remembered, with a third to spare
+CONFIRM_EVERY = RING // 6
+# Confirmations under way: the broker answers each behind all that it sends meanwhile, and waiting
+# for every one of them left the bridge idle for two fifths of the time.
+CONFIRMING = 3
+# What may come again at most: a third less than what is remembered.
+AGAIN = (CONFIRMING + 1) * CONFIRM_EVERY
 MAX_PASSWORD_BYTES = 4096
 STOP_S = 20.0  # to write what was taken; then it ends without, and is told it again
 
@@ -88,7 +93,7 @@ class MqttBridge(Capability):
         self._session: Session | None = None  # once it follows its topics
         self._live: Session | None = None
         self._task: asyncio.Task[None] | None = None
-        self._confirming: asyncio.Task[None] | None = None
+        self._confirming: deque[asyncio.Task[None]] = deque()
         self._stopping = False
         self._since = 0.0
         self._helping: list[asyncio.Task[None]] = []
@@ -115,8 +120,8 @@ class MqttBridge(Capability):
         self._stopping = True
         if self._live is not None:
             self._live.wake()
-        if self._confirming is not None:
-            self._confirming.cancel()
+        for task in self._confirming:
+            task.cancel()
         if self._task is not None:
             try:
                 async with asyncio.timeout(STOP_S):
@@ -243,30 +248,31 @@ class MqttBridge(Capability):
 
     async def _pump(self, session: Session, starting: asyncio.Task[None]) -> None:
         """Take, write, acknowledge, and ask now and then how far the broker has read that: what it
-        may tell again is two such stretches at most, whatever it sends ahead."""
+        may tell again is :data:`AGAIN` messages at most, whatever it sends ahead."""
         room = CONFIRM_EVERY
         try:
             while not self._stopping:
                 if not room:
-                    if not await self._was_confirmed():
-                        return
-                    self._confirming = asyncio.create_task(session.confirmed())
+                    self._confirming.append(asyncio.create_task(session.confirmed()))
+                    while len(self._confirming) > CONFIRMING or (
+                        self._confirming and self._confirming[0].done()
+                    ):
+                        if not await self._was_confirmed():
+                            return
                     room = CONFIRM_EVERY
                 room -= await self._round(session, starting, min(room, BATCH))
         finally:
-            if self._confirming is not None:
-                self._confirming.cancel()
-                await asyncio.gather(self._confirming, return_exceptions=True)
-                self._confirming = None
+            for task in self._confirming:
+                task.cancel()
+            await asyncio.gather(*self._confirming, return_exceptions=True)
+            self._confirming.clear()
 
     async def _was_confirmed(self) -> bool:
-        """Wait for the answer that is due; False when the bridge stops instead."""
-        if self._confirming is None:
-            return True
-        await asyncio.wait({self._confirming})
-        if self._confirming.cancelled():
+        """Wait for the answer that is due first; False when the bridge stops instead."""
+        await asyncio.wait({self._confirming[0]})
+        if not self._confirming or self._confirming[0].cancelled():
             return False
-        self._confirming.result()
+        self._confirming.popleft().result()
         return True
 
     async def _round(self, session: Session, starting: asyncio.Task[None], most: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import aiomqtt
 import pytest
 
-from agents.sensors.bridge import CONFIRM_EVERY, MqttBridge
+from agents.sensors.bridge import AGAIN, MqttBridge
 from agents.sensors.broker import LocalBroker, mosquitto
 from agents.sensors.config import MqttSection
 from agents.sensors.session import RECEIVE_MAX, Session
@@ -240,7 +240,7 @@ def test_no_more_is_published_than_is_remembered_while_the_broker_confirms_nothi
         await asyncio.Event().wait()
 
     monkeypatch.setattr(Session, "confirmed", never)
-    most = 2 * CONFIRM_EVERY
+    most = AGAIN
 
     async def main() -> None:
         given = section(broker)
