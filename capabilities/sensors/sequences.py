@@ -24,7 +24,7 @@ import msgspec
 
 MAX_KEYS = 4096  # publishers that are counted; a topic too many is not
 MAX_GAPS = 16  # of one publisher that may still be filled
-RING = 768  # messages remembered
+RING = 1536  # messages remembered
 MAX_EPOCHS = 8  # earlier beginnings of one publisher whose last number is remembered
 
 
