@@ -29,6 +29,10 @@ MAX_BLOCKS = 64
 
 Make = Callable[[str], Policy]
 
+# Tokens that every answer may take, whatever it is expected to: a model ends by itself, and an
+# answer that is cut off is worth nothing. As much as the embedded models' longest reply.
+LEAST_ROOM = 448
+
 
 class Dispatcher:
     """One per executor. ``make`` turns a policy's name, as a question may give it, into one."""
@@ -106,7 +110,7 @@ class Dispatcher:
         estimate = self._parts.complexity.estimate(state.question)
         request = Generate(
             messages=messages,
-            max_tokens=options.max_tokens or estimate.answer_tokens,
+            max_tokens=options.max_tokens or max(LEAST_ROOM, estimate.answer_tokens),
             temperature=options.temperature,
             seed=options.seed,
         )
