@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from capabilities.slm.tasks import MAX_PLAN_STEPS, PLAN, plan_request
-from capabilities.slm.training import outside
+from capabilities.slm.training import outside, variety
 from capabilities.slm.training.chat import Example
 from capabilities.slm.training.wordings import fill, loosened
 
@@ -189,7 +189,8 @@ _THEN = (
     "{a}. thereupon {b}",
 )
 _THEN_HELD_OUT = ("{a}, and when you have it {b}", "{a}. afterwards {b}")
-_LOOSE_SHARE = 0.25  # of parts with words in them that do not matter, and are copied too
+_LOOSE_SHARE = 0.4  # of parts with words in them that do not matter, and are copied too
+_SALAD_SHARE = 0.12  # of parts that are words without sense around the matter of a listed expert
 _DROP_SHARE = 0.08  # of parts whose name the list lacks
 
 
@@ -212,18 +213,35 @@ def _topic_part(rng: random.Random, *, held_out: bool) -> _Part:
     """A part for an expert that some user runs: its name is its matter."""
     words = outside.outside_words()[held_out]
     topic = rng.choice(words) if rng.random() < 0.7 else outside.invented(rng)
-    asked = rng.choice(_TOPICS_HELD_OUT if held_out else _TOPICS).replace("{t}", topic)
+    asked = rng.choice(_TOPICS_HELD_OUT if held_out else _TOPICS)
+    if not held_out:
+        topic = variety.strange(rng) if rng.random() < 0.5 else topic
+        if rng.random() < _LOOSE_SHARE:
+            asked = loosened(rng, asked, [variety.strange(rng) for _ in range(3)])
+    asked = asked.replace("{t}", topic)
+    return _Part(asked, asked, f"knowledge.gpt/{topic}")
+
+
+def _salad_part(rng: random.Random) -> _Part:
+    """Words without sense around a topic: a step is copied whatever it says."""
+    topic = variety.strange(rng)
+    words = variety.sentence(rng, rng.randrange(2, 8)).split()
+    words.insert(rng.randrange(len(words) + 1), topic)
+    asked = " ".join(words)
     return _Part(asked, asked, f"knowledge.gpt/{topic}")
 
 
 def _part(rng: random.Random, *, held_out: bool, calculation: bool = False) -> _Part:
+    if not held_out and not calculation and rng.random() < _SALAD_SHARE:
+        return _salad_part(rng)
     if not calculation and rng.random() < 0.2:
         return _topic_part(rng, held_out=held_out)
     name = _NAMES[0] if calculation or rng.random() < 0.25 else rng.choice(_NAMES)
     new = held_out and rng.random() < 0.5
     pattern = rng.choice((_HELD_OUT if new else _PARTS)[name])
     if not held_out and rng.random() < _LOOSE_SHARE:
-        pattern = loosened(rng, pattern)
+        strange = [variety.strange(rng) for _ in range(3)] if rng.random() < 0.6 else []
+        pattern = loosened(rng, pattern, strange)
     asked = _numbered(rng, pattern)
     return _Part(asked, asked, name)
 

@@ -1,10 +1,12 @@
 """Reading: facts found in reports and logs, or not there; and tasks for readers of long texts.
 
 Texts of 200 to 400 tokens are generated: logs of nodes and sensors line by line, reports of a day
-in sentences. A question asks for one fact. The answer quotes the line or sentence word for word
-(from its subject on, where the fact stands behind it), then names the fact; an absent fact, as
-often as not beside one that looks like it, is said to be absent. Half of what is trained on is
-shorter: finding a place again is learned on a few lines first.
+in sentences. In what is trained on, half of the names and things are words that nobody knows
+(variety.py): finding must not rest on a list of words. A question asks for one fact. The answer
+quotes the line or sentence word for word (from its subject on, where the fact stands behind it),
+then names the fact; an absent fact, as often as not beside one that looks like it, is said to be
+absent. Half of what is trained on is shorter: finding a place again is learned on a few lines
+first.
 
 The scratchpad says what is looked for, then copies what the text tells of it:
 
@@ -26,9 +28,9 @@ from capabilities.slm.tasks import (
     extract_request,
     reading_request,
 )
-from capabilities.slm.training import outside
+from capabilities.slm.training import outside, variety
 from capabilities.slm.training.chat import Example
-from capabilities.slm.training.wordings import fill
+from capabilities.slm.training.wordings import fill, loosened
 
 if TYPE_CHECKING:
     import random
@@ -39,6 +41,8 @@ _ABSENT_SHARE = 0.25
 _LINES = (9, 17)  # of a text: with their length about 200 to 400 tokens
 _LINES_SHORT = (2, 9)
 _SHORT_SHARE = 0.6  # of the texts that are trained on
+_STRANGE_SHARE = 0.5  # of names, things and causes that are trained on
+_LOOSE_SHARE = 0.3  # of the questions that are trained on, with words that do not matter
 
 
 def _words(text: str) -> list[str]:
@@ -111,16 +115,61 @@ def _value(rng: random.Random, measure: tuple[str, str, int, int, int]) -> str:
     return f"{text}%" if unit == "%" else f"{text} {unit}"
 
 
-def _pick(rng: random.Random, known: tuple[str, ...] | list[str], new: tuple[str, ...] | list[str],
-          held_out: bool) -> str:  # fmt: skip
-    pool = new if held_out and rng.random() < 0.3 else known
-    return rng.choice(pool).replace("#", str(rng.randrange(1, 100)))
+_KEPT = frozenset(
+    word
+    for text in (*_PEOPLE_HELD_OUT, *_DEVICES_HELD_OUT, *_PLACES_HELD_OUT, *_CAUSES_HELD_OUT,
+                 *(measure[0] for measure in _MEASURES_HELD_OUT))
+    for word in text.lower().replace("-", " ").split()
+)  # fmt: skip
+
+
+def _strange(rng: random.Random) -> str:
+    while (word := variety.strange(rng)) in _KEPT:
+        pass
+    return word
+
+
+def _pick(
+    rng: random.Random,
+    known: tuple[str, ...] | list[str],
+    new: tuple[str, ...] | list[str],
+    forms: tuple[str, ...],
+    held_out: bool,
+) -> str:
+    """One of `known`; to evaluate at times of `new`, to train as often a strange word in `forms`."""
+    if held_out:
+        text = rng.choice(new if rng.random() < 0.3 else known)
+    elif rng.random() < _STRANGE_SHARE:
+        text = rng.choice(forms).replace("@", _strange(rng))
+    else:
+        text = rng.choice(known)
+    return text.replace("#", str(rng.randrange(1, 100)))
+
+
+def _device(rng: random.Random, held_out: bool) -> str:
+    return _pick(rng, _DEVICES, _DEVICES_HELD_OUT, ("@-#", "@-#", "@", "@ #"), held_out)
+
+
+def _place(rng: random.Random, held_out: bool) -> str:
+    return _pick(rng, _PLACES, _PLACES_HELD_OUT, ("the @", "the @", "@ #", "@"), held_out)
+
+
+def _person(rng: random.Random, held_out: bool) -> str:
+    return _pick(rng, _PEOPLE, _PEOPLE_HELD_OUT, ("@",), held_out).capitalize()
+
+
+def _measure(rng: random.Random, held_out: bool) -> tuple[str, str, int, int, int]:
+    if held_out:
+        return rng.choice(_MEASURES_HELD_OUT if rng.random() < 0.3 else _MEASURES)
+    if rng.random() >= _STRANGE_SHARE:
+        return rng.choice(_MEASURES)
+    name = " ".join(_strange(rng) for _ in range(rng.choice((1, 1, 2))))
+    unit = rng.choice(("%", "C", "km", "W", "kg", "s", "m", "l", _strange(rng)))
+    return name, unit, 0, 10 ** rng.randrange(1, 5), rng.choice((0, 0, 1))
 
 
 def _reading_line(rng: random.Random, style: int, *, held_out: bool) -> Fact:
-    device = _pick(rng, _DEVICES, _DEVICES_HELD_OUT, held_out)
-    pool = _MEASURES_HELD_OUT if held_out and rng.random() < 0.3 else _MEASURES
-    measure = rng.choice(pool)
+    device, measure = _device(rng, held_out), _measure(rng, held_out)
     what, value, at = measure[0], _value(rng, measure), _time(rng)
     lines = (
         f"{at} {device} {what} {value}",
@@ -140,11 +189,13 @@ def _reading_line(rng: random.Random, style: int, *, held_out: bool) -> Fact:
 
 
 def _event_line(rng: random.Random, style: int, *, held_out: bool) -> Fact:
-    device = _pick(rng, _DEVICES, _DEVICES_HELD_OUT, held_out)
-    place = _pick(rng, _PLACES, _PLACES_HELD_OUT, held_out)
-    person = _pick(rng, _PEOPLE, _PEOPLE_HELD_OUT, held_out)
-    cause = _pick(rng, _CAUSES, _CAUSES_HELD_OUT, held_out)
+    device, place = _device(rng, held_out), _place(rng, held_out)
+    person = _person(rng, held_out)
+    causes = ("a @", "@", "high @", "a lost @", "a @ #")
+    cause = _pick(rng, _CAUSES, _CAUSES_HELD_OUT, causes, held_out)
     event, at = fill(rng, rng.choice(_EVENTS)), _time(rng)
+    if not held_out and rng.random() < _STRANGE_SHARE:
+        event = f"was {_strange(rng).removesuffix('e')}ed"
     lines = (
         f"{at} {device} in {place} {event} by {person}: {cause}",
         f"[{at}] {device} {event} ({cause}) by {person}, {place}",
@@ -153,13 +204,16 @@ def _event_line(rng: random.Random, style: int, *, held_out: bool) -> Fact:
         f"{at} WARN {device} {event}, cause {cause}, by {person} at {place}",
     )
     asked = (
-        (f"who (saw to|took care of|dealt with) {device}", f"which person worked on {device}",
-         person, "who"),
-        (f"(why|because of what) {event.replace('was', 'was ' + device, 1)}",
+        (f"(who (saw to|took care of|dealt with)|name the one who saw to|whose work was) {device}",
+         f"which person worked on {device}", person, "who"),
+        (f"((why|because of what) {event.replace('was', 'was ' + device, 1)}"
+         f"|(for which reason|why) was {device} seen to|give the reason for {device})",
          f"what was the cause with {device}", cause, "why"),
-        (f"when {event.replace('was', 'was ' + device, 1)}", f"at what time did that happen to "
-         f"{device}", at, "when"),
-        (f"where is {device}", f"in which place is {device}", place, "where"),
+        (f"((when|on the clock, when) {event.replace('was', 'was ' + device, 1)}"
+         f"|(when|at which hour) was {device} seen to)",
+         f"at what time did that happen to {device}", at, "when"),
+        (f"(where is|what is the location of|where does one find) {device}",
+         f"in which place is {device}", place, "where"),
     )  # fmt: skip
     return Fact(lines[style], (device, "event"), asked)
 
@@ -171,9 +225,11 @@ _NUMBERS = (
 
 
 def _count_line(rng: random.Random, style: int, *, held_out: bool) -> Fact:
-    place = _pick(rng, _PLACES, _PLACES_HELD_OUT, held_out)
+    place = _place(rng, held_out)
     kinds, verb = rng.choice(_NUMBERS)
     kind, count = fill(rng, kinds), str(rng.randrange(2, 5000))
+    if not held_out and rng.random() < _STRANGE_SHARE:
+        kind = f"{_strange(rng)}s"
     lines = (
         f"{place} {kind} {count}",
         f"[{place}] {kind}: {count}",
@@ -198,12 +254,18 @@ def _text(rng: random.Random, *, held_out: bool) -> tuple[str, list[Fact]]:
     facts: list[Fact] = []
     while len(facts) < count:
         fact = rng.choices(makers, weights=weights)[0](rng, style, held_out=held_out)
-        if all(fact.key != other.key for other in facts):
+        # A name within another one's would leave open which of them is asked about.
+        if all(_apart(fact.key, other.key) for other in facts):
             facts.append(fact)
     title = rng.choice(("Report of the day.", "Log", "Notes of the shift.", "", "", "Readings:"))
     lines = [fact.line for fact in facts]
     joint = " " if style in (2, 3) and rng.random() < 0.7 else "\n"
     return joint.join([title, *lines] if title else lines), facts
+
+
+def _apart(key: tuple[str, str], other: tuple[str, str]) -> bool:
+    one, two = f" {key[0]} ", f" {other[0]} "
+    return key != other and (one == two or not (one in two or two in one))
 
 
 def extract_example(rng: random.Random, *, held_out: bool) -> Example:
@@ -220,7 +282,9 @@ def extract_example(rng: random.Random, *, held_out: bool) -> Example:
         known, new, value, what = rng.choice(fact.asked)
         seen = fact.tail
         quote = fact.tail if value in fact.tail else fact.line
-    question = fill(rng, new if held_out and rng.random() < 0.5 else known)
+    question = _filled(rng, new if held_out and rng.random() < 0.5 else known)
+    if not held_out and rng.random() < _LOOSE_SHARE:
+        question = loosened(rng, question)
     if rng.random() < 0.6:
         question = question[:1].upper() + question[1:]
     if not question.endswith("?"):
@@ -237,6 +301,13 @@ def extract_example(rng: random.Random, *, held_out: bool) -> Example:
         category=EXTRACT_CATEGORY,
         new_wording=held_out,
     )
+
+
+def _filled(rng: random.Random, pattern: str) -> str:
+    """`fill` from the innermost choice outwards."""
+    while "(" in pattern:
+        pattern = fill(rng, pattern)
+    return pattern
 
 
 def _absent(rng: random.Random, facts: list[Fact], *, held_out: bool) -> Fact:
@@ -310,15 +381,14 @@ def tasks_example(rng: random.Random, *, held_out: bool) -> Example:
     subjects = []
     for _ in "abc":
         draw = rng.random()
-        subject = _pick(rng, _DEVICES, _DEVICES_HELD_OUT, held_out)
+        subject = _device(rng, held_out)
         if draw < 0.5:
-            subject = "the " + (
-                outside.invented(rng)
-                if draw < 0.1
-                else rng.choice(outside.outside_words()[held_out])
-            )
+            word = rng.choice(outside.outside_words()[1]) if held_out else _strange(rng)
+            subject = f"the {outside.invented(rng) if draw < 0.1 else word}"
         subjects.append(subject)
     first, second = rng.sample(_ATTRIBUTES, 2)
+    if not held_out and rng.random() < _STRANGE_SHARE:
+        first, second = _strange(rng), _strange(rng)
     put = dict(zip("abc", subjects, strict=True)) | {"x": first, "y": second}
     question = fill(rng, new if held_out and rng.random() < 0.5 else known)
     about = rng.choice(_TEXTS_HELD_OUT if held_out and rng.random() < 0.3 else _TEXTS)

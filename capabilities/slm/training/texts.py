@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from capabilities.slm.tasks import JOIN, REWORD, join_request
-from capabilities.slm.training import outside
+from capabilities.slm.training import outside, variety
 from capabilities.slm.training.chat import Example
+from capabilities.slm.training.wordings import loosened
 
 if TYPE_CHECKING:
     import random
@@ -61,10 +63,16 @@ _ALIKE = (
 _DEVICES = ("node-#", "sensor-#", "camera-#", "pump-#", "gate-#", "board-#")
 
 
+_STRANGE_SHARE = 0.5  # of what is put into texts to train on (variety.py)
+_LOOSE_SHARE = 0.3  # of the requests to train on, with words in them that change nothing
+
+
 def reword_example(rng: random.Random, *, held_out: bool) -> Example:
     """A request, and the same request in other words; any wording of the same meaning is right."""
     forms = rng.choice(_ALIKE)
-    if rng.random() < 0.3:
+    if not held_out and rng.random() < _STRANGE_SHARE:
+        topic = rng.choice(("", "", "the ", "a ")) + variety.strange(rng)
+    elif rng.random() < 0.3:
         topic = "the " + rng.choice(outside.outside_words()[held_out])
     else:
         topic = outside.invented(rng)
@@ -78,6 +86,8 @@ def reword_example(rng: random.Random, *, held_out: bool) -> Example:
     filled = [form.format(**put) for form in forms]
     asked = len(filled) - 1 if held_out else rng.randrange(len(filled) - 1)
     said = filled[asked]
+    if asked > 1 and not held_out and rng.random() < _LOOSE_SHARE:
+        said = loosened(rng, said)
     if asked > 1:
         if rng.random() < 0.5:
             said = said[:1].upper() + said[1:]
@@ -97,15 +107,16 @@ def reword_example(rng: random.Random, *, held_out: bool) -> Example:
 # No task of the product: copying drilled by itself, on short texts without sense. Every task here
 # copies, and a model that has not learned how learns nothing else of them.
 RECITE = "Say the text again."
+RECITE_PARTS = "Say each part again. Answer in JSON."
 RECITE_CATEGORY = "recite"
 
 
 def _item(rng: random.Random) -> str:
     draw = rng.random()
-    if draw < 0.35:
-        return rng.choice(outside.outside_words()[0])
+    if draw < 0.45:
+        return variety.strange(rng)
     if draw < 0.55:
-        return outside.invented(rng)
+        return variety.common(rng)
     if draw < 0.75:
         return str(rng.randrange(10 ** rng.randrange(1, 5)))
     if draw < 0.85:
@@ -116,8 +127,17 @@ def _item(rng: random.Random) -> str:
 
 
 def recite_example(rng: random.Random) -> Example:
-    """Words to say again, all of them or from one of them on."""
-    items = list(dict.fromkeys(_item(rng) for _ in range(rng.randrange(5, 16))))
+    """Words to say again, all of them or from one of them on; or each part of what is joined."""
+    if rng.random() < 0.3:
+        parts = [variety.sentence(rng, rng.randrange(2, 9)) for _ in range(rng.randrange(1, 5))]
+        gap = rng.choice((" and ", ", then ", ". ", "; ", "? ", ", "))
+        return Example(
+            question=gap.join(parts),
+            answer=json.dumps(parts),
+            system=RECITE_PARTS,
+            category=RECITE_CATEGORY,
+        )
+    items = list(dict.fromkeys(_item(rng) for _ in range(rng.randrange(5, 21))))
     gap = rng.choice((" ", " ", ", ", "\n"))
     said, asked = items, ""
     if rng.random() < 0.6:
@@ -165,11 +185,16 @@ _SILENT_SHARE = 0.2
 
 
 def _finding(rng: random.Random, *, held_out: bool) -> str:
-    words = outside.outside_words()[held_out]
+    if not held_out and rng.random() < _STRANGE_SHARE:
+        text = variety.sentence(rng, rng.randrange(1, 9))
+        text = text[:1].upper() + text[1:] if rng.random() < 0.7 else text
+        return text + rng.choice(("", "", ".", "!"))
     new = held_out and rng.random() < 0.5
     text = rng.choice(_FINDINGS_HELD_OUT if new else _FINDINGS)
     while "{t}" in text:
-        text = text.replace("{t}", rng.choice(words), 1)
+        strange = not held_out and rng.random() < _STRANGE_SHARE
+        word = variety.strange(rng) if strange else rng.choice(outside.outside_words()[held_out])
+        text = text.replace("{t}", word, 1)
     device = rng.choice(_DEVICES).replace("#", str(rng.randrange(1, 100)))
     numbers = {key: rng.randrange(2, 10 ** rng.randrange(1, 5)) for key in "abc"}
     return text.format(d=device, **numbers)
@@ -192,7 +217,8 @@ def joined(findings: list[tuple[str, str]]) -> str:
 
 def join_example(rng: random.Random, *, held_out: bool) -> Example:
     """What several names answered, and one text made of it."""
-    names = [*_NAMES, *(f"knowledge.gpt/{outside.invented(rng)}" for _ in range(3))]
+    word = outside.invented if held_out else variety.strange
+    names = [*_NAMES, *dict.fromkeys(f"knowledge.gpt/{word(rng)}" for _ in range(3))]
     chosen = rng.sample(names, rng.choices((2, 3, 4, 5), weights=(4, 4, 2, 1))[0])
     findings = [
         (name, "" if rng.random() < _SILENT_SHARE else _finding(rng, held_out=held_out))

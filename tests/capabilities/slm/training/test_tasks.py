@@ -12,8 +12,9 @@ import pytest
 from agents.orchestrator.plan import Plan, checked
 from capabilities.slm import tasks
 from capabilities.slm.schema import to_gbnf
-from capabilities.slm.training import general, plans, reading, texts, union
+from capabilities.slm.training import general, outside, plans, reading, texts, union, variety
 from capabilities.slm.training.chat import Example
+from capabilities.slm.training.tokenizer import load_tokenizer
 
 
 def drawn(make: object, count: int, *, held_out: bool) -> list[Example]:
@@ -110,3 +111,19 @@ def test_the_model_of_all_domains_declines_for_nobody_and_hands_no_calculation_o
         example = union.sample(rng)
         assert example.category not in ("decline", general.CALCULATION)
         assert example.answer not in general.expert_answers() or "expert" in example.scratchpad
+
+
+def test_words_without_sense_use_every_piece_of_the_vocabulary_and_no_word_held_out() -> None:
+    rng = random.Random(3)
+    kept = set(outside.outside_words()[1])
+    drawn_words = [variety.strange(rng) for _ in range(3000)]
+    assert not kept & set(drawn_words)
+    tokenizer = load_tokenizer()
+    used = {i for word in drawn_words for i in tokenizer.encode(f" {word}").ids}
+    assert len(used) > 1500
+
+
+def test_what_is_read_for_training_names_nothing_that_is_held_out() -> None:
+    for example in drawn(reading.extract_example, 300, held_out=False):
+        for word in ("probe-", "valve-", "Clara", "Victor", "library", "harbour", "voltage"):
+            assert word not in example.question
