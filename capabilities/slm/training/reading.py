@@ -136,7 +136,7 @@ def _pick(
     forms: tuple[str, ...],
     held_out: bool,
 ) -> str:
-    """One of `known`; to evaluate at times of `new`, to train as often a strange word in `forms`."""
+    """One of `known`, at times of `new`; to train as often a strange word in one of `forms`."""
     if held_out:
         text = rng.choice(new if rng.random() < 0.3 else known)
     elif rng.random() < _STRANGE_SHARE:
