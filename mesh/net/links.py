@@ -218,6 +218,8 @@ class Link:
         """Where the peer is now; a link to an old address is closed."""
         self._introduced = self._introduced or introduced
         if (server_key, endpoints) == (self.server_key, self.endpoints):
+            if introduced:
+                self.try_soon()
             return
         moved = bool(self.server_key) and (
             server_key != self.server_key
@@ -316,6 +318,22 @@ class Link:
         if self._waiting or self._held:
             self._dial()
 
+    def try_soon(self) -> None:
+        """The peer has just shown that it is there: the pause before the next try is cut short.
+
+        Not to nothing: two nodes that let each other in and still cannot speak would keep each
+        other trying without a breath.
+        """
+        self._backoff_s = BACKOFF_FIRST_S
+        if self.state is LinkState.WAITING:
+            self._stop_waiting()
+            self._wait()
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def mark_up(self) -> None:
         """A lane's handshake is done."""
         self.state = LinkState.UP
@@ -328,8 +346,7 @@ class Link:
 
     def close(self) -> None:
         """Close every socket of this link; the next send dials again."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stop_waiting()
         self._close_lanes()
         self._waiting.clear()
         self.state = LinkState.CLOSED

@@ -408,6 +408,7 @@ class MeshNode:
     def _admitted(self, member: Member) -> None:
         """A stranger showed a good passport at our door."""
         self.transport.allow(member)
+        self.transport.try_soon(member.node)
         # It did not say where it listens; what was known of that stays.
         self.core.learn(member, self.core.endpoints(member.node), self.now())
         self._after()

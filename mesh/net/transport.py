@@ -139,6 +139,12 @@ class Transport:
         """Where the member can be dialled."""
         self._link(member.node).aim(member.curve, endpoints, introduced=introduced)
 
+    def try_soon(self, node: bytes) -> None:
+        """The node has just shown itself: a link that pauses between two tries goes on soon."""
+        link = self._links.get(node)
+        if link is not None:
+            link.try_soon()
+
     def drop(self, node: bytes) -> None:
         """Close the links dialled to ``node`` and forget those that it opened.
 
@@ -322,6 +328,7 @@ class Transport:
         self._descriptor_of_route[route] = descriptor
         self._route_of_node[lane][node] = route
         if lane is Lane.CONTROL:
+            self.try_soon(node)
             self._owner.on_called(node)
         return node
 
