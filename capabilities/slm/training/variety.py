@@ -30,7 +30,8 @@ _JOINING = (
 def _pieces() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The vocabulary's pieces made of letters: those that begin a word, those that go on."""
     tokenizer = load_tokenizer()
-    begin, further = [], []
+    begin: list[str] = []
+    further: list[str] = []
     for number in range(tokenizer.get_vocab_size()):
         text = tokenizer.decode([number])
         if text.strip().isascii() and text.strip().isalpha():
