@@ -56,13 +56,14 @@ CATEGORIES = (*INTEGER_CATEGORIES, "rounded", "decimals", "steps", "words", "dec
 
 # What training draws, by share; division is the hardest to learn, stories the widest.
 _MIXTURE = {
-    "integers": 0.22,
-    "division": 0.26,
-    "decimals": 0.04,
-    "steps": 0.08,
-    "words": 0.34,
+    "integers": 0.17,
+    "division": 0.24,
+    "decimals": 0.06,
+    "steps": 0.1,
+    "words": 0.37,
     "decline": 0.06,
 }
+_CLOSE_SHARE = 0.4  # of hard divisions: see sample_division
 # The share of examples cut after the task is read, copied and padded: reading it out of a
 # sentence is learned last, the columns make up most of a reply and are learned first.
 _CUT = {"integers": 0.6, "division": 0.3, "decimals": 0.4, "steps": 0.3, "words": 0.75}
@@ -162,9 +163,22 @@ def sample_task(rng: random.Random, *, hard: bool) -> Task:
     return Task(min(left, 9999), operation, min(right, 9999))
 
 
-def sample_division(rng: random.Random, *, exact: bool) -> Task:
-    """A quotient of up to four digits by up to two, without a rest if `exact`."""
+def sample_division(rng: random.Random, *, exact: bool, hard: bool = False) -> Task:
+    """A quotient of up to four digits by up to two, without a rest if `exact`.
+
+    What goes wrong in a long division is a digit chosen where what is left lies just above or just
+    below a multiple of the divisor: the next digits of the quotient are 0, 1, 8 or 9 then. `hard`
+    draws such quotients more often than they come.
+    """
     divisor = _number(rng, rng.choice((1, 1, 2, 2, 2))) or rng.randrange(1, 10)
+    if hard and rng.random() < _CLOSE_SHARE:
+        digits = rng.choice("123456789") + "".join(
+            rng.choice("0189") for _ in range(rng.choice((1, 1, 2)))
+        )
+        rest = 0 if exact else rng.randrange(divisor)
+        dividend = divisor * int(digits) + rest
+        if dividend < 10_000:
+            return Task(dividend, "/", divisor)
     if exact:
         most = min(999, 9999 // divisor)
         quotient = rng.randrange(1, min(most, rng.choice((20, 100, 100, 1000))) + 1)
@@ -328,7 +342,7 @@ def _asked(
         category = task.category
         if kind == "division":
             exact = rng.random() < (0.7 if hard else 0.8)
-            task = sample_division(rng, exact=exact)
+            task = sample_division(rng, exact=exact, hard=hard)
             category = "divide" if task.left % task.right == 0 else "rounded"
         expression = task.expression
         left, operation, right = str(task.left), task.operation, str(task.right)
