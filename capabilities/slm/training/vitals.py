@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WIDTH = 3
+_COMPOSED_SHARE = 0.5  # of the readings and notes to train on
 LETTERS = {
     "pulse": "P",
     "respiration": "R",
@@ -175,6 +176,31 @@ def sample_case(rng: random.Random, stated: float = 0.0) -> Case:
     return Case(observed, tuple(note for note in words.NOTES if rng.random() < chances[note]))
 
 
+def _composed(rng: random.Random, key: str) -> str:
+    """A reading as a name, a link and its number `{v}`; none of the phrases that are held out."""
+    while True:
+        name = rng.choice(words.NAMES[key].split(", "))
+        link, unit = rng.choice(words.LINKS), rng.choice(words.UNITS[key])
+        text = f"{rng.choice(words.OWNERS)}{name}{link}{{v}}{unit}"
+        if text not in words.READINGS[key][1]:
+            return text
+
+
+def _composed_note(rng: random.Random, note: str) -> str:
+    """What is not scored, put together in the same way."""
+    while True:
+        if note == "active":
+            frame = rng.choice(words.DOING_FRAMES)
+            text = frame.replace("#", rng.choice(words.DOING))
+        else:
+            skin = note == "skin"
+            name = rng.choice((words.SKIN_NAMES if skin else words.SLEEP_NAMES).split(", "))
+            value = rng.choice(("{t}", "{t} C") if skin else ("{h} hours", "{h} h", "{h}.5 hours"))
+            text = f"{rng.choice(words.OWNERS)}{name}{rng.choice(words.LINKS)}{value}"
+        if text not in words.NOTES[note][1]:
+            return text
+
+
 def _question(rng: random.Random, case: Case, *, held_out: bool) -> str:
     def fill(text: str, value: str = "") -> str:
         return text.format(
@@ -190,8 +216,18 @@ def _question(rng: random.Random, case: Case, *, held_out: bool) -> str:
         if isinstance(told, bool):
             parts.append(phrase(rng, words.STATES[key, told], held_out, 0.2))
         else:
-            parts.append(fill(phrase(rng, words.READINGS[key], held_out), told))
-    extra = [fill(phrase(rng, words.NOTES[note], held_out, 0.15)) for note in case.notes]
+            composed = not held_out and rng.random() < _COMPOSED_SHARE
+            text = _composed(rng, key) if composed else phrase(rng, words.READINGS[key], held_out)
+            parts.append(fill(text, told))
+    extra = []
+    for note in case.notes:
+        composed = not held_out and rng.random() < _COMPOSED_SHARE
+        text = (
+            _composed_note(rng, note)
+            if composed
+            else phrase(rng, words.NOTES[note], held_out, 0.15)
+        )
+        extra.append(fill(text))
     if rng.random() < 0.2:
         beside = [b for b in words.BESIDE if "active" not in case.notes or "rest" not in b]
         extra.append(fill(rng.choice(beside)))
