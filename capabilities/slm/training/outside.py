@@ -208,6 +208,17 @@ ba ko ri ten mo lu sha der vin pol gra zi fen tor cal um pri ost ny hel qua jo
 """)
 
 
+# Kept for evaluation. They stay what they are when the topics grow, or a model that goes on from
+# another one's weights would be asked what it was trained on.
+_KEPT = _words("""
+abnormal alarms animal available biology borrow calculates cats children complete country
+detector division earth email exercise fever flowers fourteen green herself hotel incident
+invents lanes litres matter micrograms monitors myself normal oranges password pens plus
+president reading result rush sells shelves skin soup stars storm sulphur toward twelve urgent
+vitals website yellow
+""")
+
+
 @cache
 def outside_words() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Words that have nothing to do with the mesh: to train on, and held out (one in eight)."""
@@ -215,7 +226,7 @@ def outside_words() -> tuple[tuple[str, ...], tuple[str, ...]]:
     inside = set((vocabulary.COMMON + vocabulary.MESH).split()) | set(re.findall(r"\w+", topics))
     pool = (vocabulary.CONVERSATION + vocabulary.SENSORS + vocabulary.ARITHMETIC).split()
     words = sorted({w.lower() for w in pool if w.isalpha() and len(w) > 3} - inside)
-    return tuple(w for i, w in enumerate(words) if i % 8), tuple(words[::8])
+    return tuple(w for w in words if w not in _KEPT), tuple(w for w in words if w in _KEPT)
 
 
 def invented(rng: random.Random) -> str:

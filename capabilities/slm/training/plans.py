@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from capabilities.slm.tasks import MAX_PLAN_STEPS, PLAN, plan_request
-from capabilities.slm.training import outside, variety
+from capabilities.slm.training import outside, plan_words, variety
 from capabilities.slm.training.chat import Example
 from capabilities.slm.training.wordings import fill, loosened
 
@@ -34,85 +34,7 @@ _NAMES = (
     "data.gpt/temperature/raw",
     "computation.gpt/generate",
 )
-# What is asked of each name: {n}, {m} are numbers, {w} a noun.
-_PARTS = {
-    "knowledge.gpt/arithmetic": (
-        "what is {n} (+|-|*|plus|minus|times) {m}",
-        "(calculate|compute|work out) {n} (+|-|*) {m}",
-        "(add|sum up) {n} and {m}",
-        "subtract {n} from {m}",
-        "multiply {n} (by|with) {m}",
-        "divide {m} by {n}",
-        "how much is {n} (times|plus|minus|divided by) {m}",
-        "the (sum|product|difference) of {n} and {m}",
-        "{n} (+|-|*|/|times) {m}",
-    ),
-    "knowledge.gpt/air_quality": (
-        "is a (PM2.5|PM10|NO2) of {n} (healthy|good|bad)",
-        "what does a (PM2.5|PM10|NO2) of {n} mean",
-        "how (good|bad|healthy) is the air (at|with) {n} ug/m3 of (PM2.5|PM10)",
-        "(can|should) i (run|walk) outside (at|with) PM2.5 (of|at) {n}",
-        "judge the air at {n} ug/m3 (PM10|PM2.5)",
-        "is the air (clean|healthy) at {n} ppb of (ozone|NO2)",
-    ),
-    "knowledge.gpt/vitals": (
-        "is a (heart rate|pulse) of {n} (too high|normal|worrying)",
-        "what does a (heart rate|pulse|respiration) of {n} mean",
-        "my (pulse|heart rate) is {n}, (is that bad|is that normal|should i worry)",
-        "judge a (pulse|heart rate) of {n} (and|with) SpO2 (of|at) {m}",
-        "is {n} breaths a minute (normal|much|too fast)",
-    ),
-    "knowledge.gpt/traffic": (
-        "how is (the traffic|the road) at {n} km/h with a limit of {m}",
-        "is {n} km/h (a jam|slow|free flow) where {m} is allowed",
-        "what does {n} vehicles per hour mean (for the road|)",
-        "judge the traffic at {n} km/h",
-        "should i (drive|take the car) when the road (runs|flows) at {n} km/h",
-    ),
-    "knowledge.gpt/weather": (
-        "will it (rain|snow|freeze) (today|tomorrow|tonight)",
-        "what is the weather (today|tomorrow|like)",
-        "how warm (is|will) it (be |get |)(today|tomorrow)",
-        "do i need (an umbrella|a coat)",
-    ),
-    "knowledge.gpt/general": (
-        "what is (gossip|a node|the mesh|a certificate|an invitation|gossamer)",
-        "how does (gossip|the mesh|gossamer|discovery) work",
-        "explain (gossip|a certificate|the mesh|invitations)",
-        "what happens when a node dies",
-        "how do i add a node",
-    ),
-    "data.gpt/air_quality/raw": (
-        "(get|fetch|show|read) the (last|latest|raw) (readings|values) of the air (sensors|)",
-        "(get|fetch) the air readings",
-        "what do the air sensors (measure|say|show) (now|)",
-    ),
-    "data.gpt/air_quality/summary": (
-        "(summarise|sum up) the air (of|for|) (today|this week|the day)",
-        "give me a summary of the air (quality|)",
-        "how was the air (today|this week) in short",
-    ),
-    "data.gpt/traffic/trend": (
-        "how does the traffic (develop|change)",
-        "show (me|) the trend of the traffic",
-        "is the traffic (rising|falling|getting worse|getting better)",
-    ),
-    "data.gpt/vitals/summary": (
-        "(summarise|sum up) my vitals (of|for|) (today|this week|the night)",
-        "give me a summary of my (vitals|pulse)",
-        "how were my vitals (today|last night)",
-    ),
-    "data.gpt/temperature/raw": (
-        "(read|get|fetch) the temperature (now|of the room|)",
-        "how warm is the room",
-        "what does the thermometer (say|show)",
-    ),
-    "computation.gpt/generate": (
-        "write (a|one) (sentence|line|text|note) about the {w}",
-        "(describe|write about) the {w} in one sentence",
-        "say something (nice|short) about the {w}",
-    ),
-}
+# Kept for evaluation; what is trained on lies in plan_words.py.
 _HELD_OUT = {
     "knowledge.gpt/arithmetic": (
         "find the (sum|product) of {n} and {m}",
@@ -130,64 +52,9 @@ _HELD_OUT = {
     "data.gpt/temperature/raw": ("tell me the temperature of the room",),
     "computation.gpt/generate": ("make up a sentence about the {w}",),
 }  # fmt: skip
-# Parts on an earlier result, which {r} stands for; {n} is a number.
-_FOLLOWING = (
-    ("multiply (the result|it|that) by {n}", "multiply {r} by {n}"),
-    ("add {n} (to the result|to it|to that)", "add {n} to {r}"),
-    ("subtract {n} (from the result|from it|from that)", "subtract {n} from {r}"),
-    ("divide (the result|it|that) by {n}", "divide {r} by {n}"),
-    ("double (the result|it|that)", "multiply {r} by 2"),
-    ("take (the result|that) times {n}", "multiply {r} by {n}"),
-)
 _FOLLOWING_HELD_OUT = (("increase (the result|it) by {n}", "add {n} to {r}"),)
-# Parts on the two results before.
-_PAIR = (
-    ("add (both|the two results|them)", "add {r} and {s}"),
-    ("multiply (both|the two results|them)", "multiply {r} by {s}"),
-    ("sum up (both|the results)", "add {r} and {s}"),
-)
-_TOPICS = ("a question about {t}", "what do you know about {t}", "tell me about {t}", "explain {t}")
 _TOPICS_HELD_OUT = ("i want to hear about {t}",)
-# {a} and {b} are two parts in any order; those of _THEN follow one another.
-_TOGETHER = (
-    "{a} and {b}",
-    "{a} and {b}",
-    "{a}, and {b}",
-    "{a} and also {b}",
-    "{a}. {b}",
-    "{a}? {b}",
-    "{a}? and {b}",
-    "{a}; {b}",
-    "{a}, {b}",
-    "{a} as well as {b}",
-    "{a}. also {b}",
-    "{a}, further {b}",
-    "{a}. moreover, {b}",
-    "{a}. second, {b}",
-    "{a}. in addition {b}",
-    "{a}. finally {b}",
-    "{a}, with it {b}",
-    "{a}! {b}",
-    "{a} & {b}",
-    "{a}. another thing: {b}",
-    "{a}; one more: {b}",
-)
 _TOGETHER_HELD_OUT = ("{a} plus: {b}", "{a}. besides, {b}")
-_THEN = (
-    "{a}, then {b}",
-    "{a} and then {b}",
-    "{a}. then {b}",
-    "first {a}, then {b}",
-    "{a}, after that {b}",
-    "{a} and {b}",
-    "{a}, next {b}",
-    "{a}. next, {b}",
-    "{a}, and once that is done {b}",
-    "{a}. when that is known, {b}",
-    "{a}; at the end {b}",
-    "{a}, and with that {b}",
-    "{a}. thereupon {b}",
-)
 _THEN_HELD_OUT = ("{a}, and when you have it {b}", "{a}. afterwards {b}")
 _LOOSE_SHARE = 0.4  # of parts with words in them that do not matter, and are copied too
 _SALAD_SHARE = 0.12  # of parts that are words without sense around the matter of a listed expert
@@ -213,7 +80,7 @@ def _topic_part(rng: random.Random, *, held_out: bool) -> _Part:
     """A part for an expert that some user runs: its name is its matter."""
     words = outside.outside_words()[held_out]
     topic = rng.choice(words) if rng.random() < 0.7 else outside.invented(rng)
-    asked = rng.choice(_TOPICS_HELD_OUT if held_out else _TOPICS)
+    asked = rng.choice(_TOPICS_HELD_OUT if held_out else plan_words.TOPICS)
     if not held_out:
         topic = variety.strange(rng) if rng.random() < 0.5 else topic
         if rng.random() < _LOOSE_SHARE:
@@ -238,7 +105,7 @@ def _part(rng: random.Random, *, held_out: bool, calculation: bool = False) -> _
         return _topic_part(rng, held_out=held_out)
     name = _NAMES[0] if calculation or rng.random() < 0.25 else rng.choice(_NAMES)
     new = held_out and rng.random() < 0.5
-    pattern = rng.choice((_HELD_OUT if new else _PARTS)[name])
+    pattern = rng.choice((_HELD_OUT if new else plan_words.PARTS)[name])
     if not held_out and rng.random() < _LOOSE_SHARE:
         strange = [variety.strange(rng) for _ in range(3)] if rng.random() < 0.6 else []
         pattern = loosened(rng, pattern, strange)
@@ -247,7 +114,7 @@ def _part(rng: random.Random, *, held_out: bool, calculation: bool = False) -> _
 
 
 def _following(rng: random.Random, parent: int, *, held_out: bool) -> _Part:
-    pool = _FOLLOWING_HELD_OUT if held_out and rng.random() < 0.3 else _FOLLOWING
+    pool = _FOLLOWING_HELD_OUT if held_out and rng.random() < 0.3 else plan_words.FOLLOWING
     asked, question = rng.choice(pool)
     number = str(rng.randrange(2, 100))
     asked = fill(rng, asked).replace("{n}", number)
@@ -257,8 +124,8 @@ def _following(rng: random.Random, parent: int, *, held_out: bool) -> _Part:
 
 def _parts(rng: random.Random, *, held_out: bool) -> tuple[list[_Part], list[str]]:
     """The parts, and the connector before each but the first."""
-    together = _TOGETHER_HELD_OUT if held_out and rng.random() < 0.4 else _TOGETHER
-    then = _THEN_HELD_OUT if held_out and rng.random() < 0.4 else _THEN
+    together = _TOGETHER_HELD_OUT if held_out and rng.random() < 0.4 else plan_words.TOGETHER
+    then = _THEN_HELD_OUT if held_out and rng.random() < 0.4 else plan_words.THEN
     draw = rng.random()
     if draw < 0.1:
         return [_part(rng, held_out=held_out)], []
@@ -271,16 +138,16 @@ def _parts(rng: random.Random, *, held_out: bool) -> tuple[list[_Part], list[str
         return parts, connectors
     if draw < 0.4:  # two at once, and a third on both
         parts = [_part(rng, held_out=held_out, calculation=True) for _ in "ab"]
-        asked, question = rng.choice(_PAIR)
+        asked, question = rng.choice(plan_words.PAIR)
         question = question.replace("{r}", "{1}").replace("{s}", "{2}")
         parts.append(_Part(fill(rng, asked), question, _NAMES[0], (1, 2)))
-        return parts, [rng.choice(together), rng.choice(_THEN[:5])]
+        return parts, [rng.choice(together), rng.choice(plan_words.THEN[:5])]
     count = rng.choices((2, 3, 4), weights=(6, 3, 1))[0]
     parts = [_part(rng, held_out=held_out) for _ in range(count)]
     connectors = [rng.choice(together) for _ in range(count - 1)]
     if rng.random() < 0.2 and parts[-1].name == _NAMES[0]:
         parts.append(_following(rng, len(parts), held_out=held_out))
-        connectors.append(rng.choice(_THEN[:5]))
+        connectors.append(rng.choice(plan_words.THEN[:5]))
     return parts, connectors
 
 

@@ -42,6 +42,7 @@ _LINES = (9, 17)  # of a text: with their length about 200 to 400 tokens
 _LINES_SHORT = (2, 9)
 _SHORT_SHARE = 0.6  # of the texts that are trained on
 _STRANGE_SHARE = 0.5  # of names, things and causes that are trained on
+_ALSO_SHARE = 0.7  # of the questions for readers, asked in further ways
 _LOOSE_SHARE = 0.3  # of the questions that are trained on, with words that do not matter
 
 
@@ -369,6 +370,66 @@ _QUESTIONS = (
     ("did {a} (cause|lead to) the failure of {b}", "is {a} to blame for the failure of {b}",
      ("Find when {b} failed and the cause that is given.", "Find what the text says about {a}.")),
 )  # fmt: skip
+# Further ways to ask, each by the number of the question above that has its tasks.
+_ALSO_ASKED = (
+    ("give me the {x} of {a}", 0),
+    ("(i need|i am looking for) the {x} of {a}", 0),
+    ("which {x} (is|was) (given|noted|recorded) for {a}", 0),
+    ("(tell me|look up) the {x} that {a} (has|had)", 0),
+    ("how high (is|was) the {x} of {a}", 0),
+    ("which (one |)has the lower {x}, {a} or {b}", 1),
+    ("is the {x} of {a} (higher|lower) than the {x} of {b}", 1),
+    ("does {a} have a (higher|lower) {x} than {b}", 1),
+    ("of {a} and {b}, which has the (higher|lower) {x}", 1),
+    ("do {a} and {b} have the same {x}", 2),
+    ("set the {x} of {a} against the {x} of {b}", 2),
+    ("how far apart are {a} and {b} in {x}", 2),
+    ("how do {a} and {b} compare in {x}", 2),
+    ("give me both the {x} and the {y} of {a}", 3),
+    ("which {x} and which {y} does {a} have", 3),
+    ("i need the {x} of {a} (and|as well as) the {y}", 3),
+    ("look up {x} and {y} for {a}", 3),
+    ("did the {x} of {a} (rise|fall) over time", 4),
+    ("when was the {x} of {a} (highest|lowest)", 4),
+    ("show the (course|development|history) of the {x} of {a}", 4),
+    ("has the {x} of {a} (gone up|gone down|stayed the same)", 4),
+    ("what is the trend of the {x} of {a}", 4),
+    ("what (caused|led to) the failure of {a}", 5),
+    ("how come {a} failed", 5),
+    ("what was behind the failure of {a}", 5),
+    ("explain why {a} (failed|broke down)", 5),
+    ("what (happened|went wrong) before {a} failed", 5),
+    ("who (takes care of|looks after|is in charge of) {a}", 6),
+    ("whom (do i|should i|can i) (ask|call) about {a}", 6),
+    ("which person is (responsible for|in charge of) {a}", 6),
+    ("whose job is {a}", 6),
+    ("name the one responsible for {a}", 6),
+    ("has {a} (ever |)been (repaired|replaced|checked)", 7),
+    ("on (what|which) (day|date) was {a} (repaired|replaced|checked)", 7),
+    ("when did someone (repair|replace|check) {a}", 7),
+    ("how long ago was {a} (repaired|replaced|checked)", 7),
+    ("what (maintenance|repair) was done on {a} and when", 7),
+    ("on which (days|dates) did {a} fail", 8),
+    ("how many failures did {a} have", 8),
+    ("when did {a} fail (for the first time|for the last time)", 8),
+    ("list (all|the) failures of {a}", 8),
+    ("did {a} fail more than once", 8),
+    ("which has the (highest|lowest) {x}, {a}, {b} or {c}", 9),
+    ("compare {a}, {b} and {c} by {x}", 9),
+    ("rank {a}, {b} and {c} by {x}", 9),
+    ("do {a}, {b} and {c} have the same {x}", 9),
+    ("i need the {x} of each of {a}, {b} and {c}", 9),
+    ("what is (written|said|reported) about {a}", 10),
+    ("(summarise|sum up) what the text says about {a}", 10),
+    ("what do we (learn|find out|read) about {a}", 10),
+    ("is there anything about {a} in the text", 10),
+    ("where does the text mention {a} and in what way", 10),
+    ("was {a} (the cause of|the reason for) the failure of {b}", 11),
+    ("did {b} fail because of {a}", 11),
+    ("is {a} the reason why {b} failed", 11),
+    ("does {a} have anything to do with the failure of {b}", 11),
+    ("could {a} have (caused|led to) the failure of {b}", 11),
+)
 _ATTRIBUTES = _words(
     "temperature load battery price cost weight speed length power age size pressure budget income "
     "margin rate delay output"
@@ -378,6 +439,9 @@ _ATTRIBUTES = _words(
 def tasks_example(rng: random.Random, *, held_out: bool) -> Example:
     """A question about a text too long to read at once, and what its readers are to find."""
     known, new, tasks = rng.choice(_QUESTIONS)
+    if not held_out and rng.random() < _ALSO_SHARE:
+        known, number = rng.choice(_ALSO_ASKED)
+        tasks = _QUESTIONS[number][2]
     subjects = []
     for _ in "abc":
         draw = rng.random()

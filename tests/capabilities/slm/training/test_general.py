@@ -47,7 +47,7 @@ def test_no_held_out_question_can_be_drawn_in_training() -> None:
 def test_outside_questions_held_out_use_other_patterns_and_other_words() -> None:
     trained, held_out = outside.outside_words()
     assert not set(trained) & set(held_out)
-    assert len(held_out) > 50
+    assert len(held_out) > 40
 
 
 def test_an_example_offers_the_answer_among_its_alternatives() -> None:

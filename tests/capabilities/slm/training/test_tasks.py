@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 
 import jsonschema
 import msgspec
@@ -125,5 +126,5 @@ def test_words_without_sense_use_every_piece_of_the_vocabulary_and_no_word_held_
 
 def test_what_is_read_for_training_names_nothing_that_is_held_out() -> None:
     for example in drawn(reading.extract_example, 300, held_out=False):
-        for word in ("probe-", "valve-", "Clara", "Victor", "library", "harbour", "voltage"):
-            assert word not in example.question
+        words = set(re.findall(r"\w+", example.question.lower()))
+        assert not words & {"probe", "valve", "clara", "victor", "library", "harbour", "voltage"}
