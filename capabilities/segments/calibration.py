@@ -156,8 +156,7 @@ def fit(worst: Mapping[int, Sequence[float]]) -> dict[int, tuple[float, float]]:
         parted: set[int] = set()
         for rank, layer in enumerate(sorted(worst), 1):
             odds = worst[layer]
-            share = 1.0 if rank == len(worst) else EARLY_SHARE * rank / (len(worst) - 1)
-            least = _lowest(odds, parted, allowed(len(odds), risk * share))
+            least = _lowest(odds, parted, allowed(len(odds), risk * _share(rank, len(worst))))
             parted |= {i for i, value in enumerate(odds) if value >= least}
             points[layer].append(least)
     daring, sure = (math.log(theta / (1.0 - theta)) for theta, _ in RISKS)
@@ -166,6 +165,22 @@ def fit(worst: Mapping[int, Sequence[float]]) -> dict[int, tuple[float, float]]:
         scale = max(LEAST_SCALE, (high - low) / (sure - daring)) if high < NEVER else 1.0
         found[layer] = scale, high - scale * sure
     return found
+
+
+def fewest_answers(exits: int, threshold: float = SURE) -> list[int]:
+    """How many answers the threshold needs behind each exit, from the first on, if none parts.
+
+    >>> fewest_answers(2)
+    [920, 230]
+    """
+    risk = dict(RISKS)[threshold]
+    shares = [_share(rank, exits) for rank in range(1, exits + 1)]
+    return [math.ceil(math.log(DOUBT) / math.log1p(-risk * share)) for share in shares]
+
+
+def _share(rank: int, exits: int) -> float:
+    """Of the risk: what the exits up to this one may use up together."""
+    return 1.0 if rank == exits else EARLY_SHARE * rank / (exits - 1)
 
 
 @cache

@@ -9,7 +9,7 @@ carries the model's. Any other ends in rows only, and says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,7 @@ FIRST, LAST = "gossamer.segment.first", "gossamer.segment.last"
 LAYERS = "gossamer.segment.layers"  # of the whole
 EXIT = "gossamer.segment.exit"  # whether its logits mean anything
 CONFIDENCE = "gossamer.segment.confidence"  # how far they may be believed, if it was fitted
+EXITS = "gossamer.exits"  # in a file of exits: the layers after which they stand
 
 # Architectures whose layers are all alike, whatever their number, and whose rows enter the first
 # of them unscaled. Others differ by layer (windows, positions, experts) or scale what they embed.
@@ -212,6 +213,50 @@ def write_calibration(writer: gguf.GGUFWriter, prefix: str, one: Calibration) ->
         value = getattr(one, key)
         add = writer.add_uint32 if isinstance(value, int) else writer.add_float64
         add(f"{prefix}.{key}", value)
+
+
+@dataclass(frozen=True, slots=True)
+class ExitHead:
+    """Norm `[width]` and head `[vocabulary, width]` of one exit, the head as ``kind`` stores it."""
+
+    norm: Any
+    output: Any
+    kind: Any  # gguf.GGMLQuantizationType
+
+
+def write_exits(
+    path: Path,
+    name: str,
+    heads: Mapping[int, ExitHead],
+    *,
+    width: int,
+    vocabulary: int,
+    calibrations: Mapping[int, Calibration] | None = None,
+) -> None:
+    """Write exits of a model, by the layer after which they stand, for :func:`split`.
+
+    ``exit.k.norm.weight`` and ``exit.k.output.weight`` of each k are the head of the first k
+    layers; ``calibrations`` say how far each may be believed, and on what that was measured.
+    """
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "gossamer-exits")
+    writer.add_name(f"{name}-exits")
+    writer.add_array(EXITS, list(heads))
+    writer.add_embedding_length(width)
+    writer.add_vocab_size(vocabulary)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    for layer, one in (calibrations or {}).items():
+        write_calibration(writer, calibration.of_exit(layer), one)
+    for layer, head in heads.items():
+        writer.add_tensor(f"exit.{layer}.norm.weight", head.norm)
+        writer.add_tensor(f"exit.{layer}.output.weight", head.output, raw_dtype=head.kind)
+    try:
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+    finally:
+        writer.close()
 
 
 Heads = dict[int, dict[str, Any]]

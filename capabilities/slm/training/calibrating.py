@@ -8,7 +8,6 @@ it; what follows its first other token is left out.
 from __future__ import annotations
 
 import copy
-import math
 from typing import TYPE_CHECKING
 
 import gguf
@@ -16,13 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from capabilities.segments.calibration import LEAST, SURE, Calibration, fit
+from capabilities.segments.lens import MOST_ODDS, Read, measured
 from capabilities.slm.training.batches import IGNORE, held_out_examples, make_batch
 from capabilities.slm.training.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from capabilities.segments.calibration import Calibration
     from capabilities.slm.training.batches import Batch, Sampler
     from capabilities.slm.training.model import Llama
 
@@ -39,24 +39,23 @@ def calibrated(model: Llama, sampler: Sampler, *, answers: int = ANSWERS) -> dic
         return {}
     stored = as_stored(model)
     heads = {number: stored_head(model, number) for number in model.config.exits}
-    worst = {number: [-math.inf] * answers for number in heads}
-    said: dict[int, list[tuple[Tensor, Tensor]]] = {number: [] for number in heads}
+    said: dict[int, list[tuple[Tensor, ...]]] = {number: [] for number in heads}
     for first, batch in _read(sampler, answers):
         with torch.no_grad():
             states = stored.hidden(batch.ids)
             own, wanted = _own(stored, states[-1], batch)
-            places = own.nonzero()[:, 0]
+            places = own.nonzero()[:, 0] + first
             for number, head in heads.items():
                 rows = stored.exit(number).norm(states[number - 1][own])
                 token, odds = _best(head, rows)
-                wrong = token != wanted
-                said[number].append((odds, wrong))
-                for place, value in zip(places[wrong].tolist(), odds[wrong].tolist(), strict=True):
-                    worst[number][first + place] = max(worst[number][first + place], value)
-    fitted = fit(worst)
-    return {
-        number: _told(*fitted[number], worst[number], said[number]) for number in model.config.exits
-    }
+                said[number].append((odds, token != wanted, places))
+    return measured(
+        {
+            number: Read(*(torch.cat(part).numpy() for part in zip(*parts, strict=True)))
+            for number, parts in said.items()
+        },
+        answers,
+    )
 
 
 def as_stored(model: Llama) -> Llama:
@@ -113,23 +112,4 @@ def _best(head: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
         logits.scatter_(-1, top.indices[:, None], -torch.inf)
         tokens.append(top.indices)
         odds.append((top.values - logits.logsumexp(-1)).double())
-    most = math.log((1 - LEAST) / LEAST)
-    return torch.cat(tokens), torch.cat(odds).clamp(-most, most)
-
-
-def _told(
-    scale: float, shift: float, worst: list[float], said: list[tuple[Tensor, Tensor]]
-) -> Calibration:
-    """With the figures at the default threshold beside it."""
-    odds, wrong = (torch.cat(parts) for parts in zip(*said, strict=True))
-    least = shift + scale * math.log(SURE / (1 - SURE))
-    sure = odds >= least
-    return Calibration(
-        scale=scale,
-        shift=shift,
-        answers=len(worst),
-        tokens=len(odds),
-        sure=float(sure.double().mean()),
-        wrong=float(wrong[sure].double().mean()) if sure.any() else 0.0,
-        parted=sum(value >= least for value in worst) / len(worst),
-    )
+    return torch.cat(tokens), torch.cat(odds).clamp(-MOST_ODDS, MOST_ODDS)

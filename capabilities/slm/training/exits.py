@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from capabilities.slm.training.export import EXITS_KEY, TASKS_KEY
+from capabilities.segments.files import EXITS
+from capabilities.slm.training.export import TASKS_KEY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,7 @@ _HEAD = ("output_norm.weight", "output.weight")
 
 def exits_of(path: Path) -> tuple[int, ...]:
     """The blocks after which the exits of a NAME.exits.gguf stand, counted from one."""
-    return tuple(int(number) for number in _value(path, EXITS_KEY) or ())
+    return tuple(int(number) for number in _value(path, EXITS) or ())
 
 
 def tasks_of(path: Path) -> tuple[str, ...]:

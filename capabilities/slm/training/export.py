@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from capabilities.segments.calibration import of_exit
-from capabilities.segments.files import write_calibration
+from capabilities.segments.files import ExitHead, write_exits
 from capabilities.slm.training.chat import CHAT_TEMPLATE
 from capabilities.slm.training.tokenizer import (
     END,
@@ -47,7 +46,6 @@ _BLOCK_TENSORS = {
 
 # What the model was trained to do, as a list in its file: a benchmark asks for nothing else.
 TASKS_KEY = "gossamer.tasks"
-EXITS_KEY = "gossamer.exits"  # in the file of the exits: the numbers of their blocks
 
 
 def export_f32(
@@ -104,27 +102,20 @@ def export_exits(
     """
     import gguf
 
-    writer = gguf.GGUFWriter(output, "gossamer-exits")
-    writer.add_name(f"gossamer-{name}-exits")
-    writer.add_array(EXITS_KEY, list(model.config.exits))
-    writer.add_embedding_length(model.config.width)
-    writer.add_vocab_size(model.config.vocabulary)
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    for number, one in (calibrations or {}).items():
-        write_calibration(writer, of_exit(number), one)
+    kind = gguf.GGMLQuantizationType.Q8_0
+    heads = {}
     for number in model.config.exits:
         exit_ = model.exit(number)
-        head = _array(model.embedding.weight @ exit_.map.weight)
-        writer.add_tensor(f"exit.{number}.norm.weight", _array(exit_.norm.weight))
-        writer.add_tensor(
-            f"exit.{number}.output.weight",
-            gguf.quants.quantize(head, gguf.GGMLQuantizationType.Q8_0),
-            raw_dtype=gguf.GGMLQuantizationType.Q8_0,
-        )
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+        head = gguf.quants.quantize(_array(model.embedding.weight @ exit_.map.weight), kind)
+        heads[number] = ExitHead(_array(exit_.norm.weight), head, kind)
+    write_exits(
+        output,
+        f"gossamer-{name}",
+        heads,
+        width=model.config.width,
+        vocabulary=model.config.vocabulary,
+        calibrations=calibrations,
+    )
 
 
 def gguf_name(key: str) -> str:
