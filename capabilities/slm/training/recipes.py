@@ -59,7 +59,8 @@ RECIPES = {
                 steps=16_000,
                 cooldown_share=0.6,
                 evaluate_every=400,
-                model=ModelConfig(width=128, layers=4, context=768),
+                exit_weight=0.15,  # a calculation must be right before it is early
+                model=ModelConfig(width=128, layers=4, context=768, exits=(2, 3)),
             ),
             tasks=arithmetic.TASKS,
             gpu_minutes=3.5,
