@@ -33,6 +33,7 @@ LAYERS = "gossamer.segment.layers"  # of the whole
 EXIT = "gossamer.segment.exit"  # whether its logits mean anything
 CONFIDENCE = "gossamer.segment.confidence"  # how far they may be believed, if it was fitted
 EXITS = "gossamer.exits"  # in a file of exits: the layers after which they stand
+METHOD = "gossamer.exits.method"  # how they were made, if they were not trained
 
 # Architectures whose layers are all alike, whatever their number, and whose rows enter the first
 # of them unscaled. Others differ by layer (windows, positions, experts) or scale what they embed.
@@ -232,6 +233,7 @@ def write_exits(
     width: int,
     vocabulary: int,
     calibrations: Mapping[int, Calibration] | None = None,
+    method: str = "",
 ) -> None:
     """Write exits of a model, by the layer after which they stand, for :func:`split`.
 
@@ -243,6 +245,8 @@ def write_exits(
     writer = gguf.GGUFWriter(path, "gossamer-exits")
     writer.add_name(f"{name}-exits")
     writer.add_array(EXITS, list(heads))
+    if method:
+        writer.add_string(METHOD, method)
     writer.add_embedding_length(width)
     writer.add_vocab_size(vocabulary)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)

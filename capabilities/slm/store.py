@@ -17,6 +17,7 @@ from mesh.core.errors import ModelError
 
 VARIABLE = "GOSSAMER_MODELS"
 SYNTHETIC = "gossamer.synthetic"  # of files with random weights
+EXITS_SUFFIX = ".exits.gguf"  # of files beside a model, which are none
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
@@ -51,6 +52,8 @@ def models(at: Path) -> Iterator[Stored]:
     for name, model in sorted(embedded_models().items()):
         yield _stored(f"builtin:{name}", model.path, embedded=True)
     for path in sorted(at.glob("*.gguf")):
+        if path.name.endswith(EXITS_SUFFIX):
+            continue
         yield _stored(path.stem, path)
 
 
@@ -63,7 +66,8 @@ def find(name: str, at: Path) -> Stored:
             return model
     path = Path(name).expanduser()
     if path.suffix == ".gguf" or path.exists():
-        return Stored(path.stem, path, path.stat().st_size, head=header.read(path))
+        head = header.read(path)  # says what is wrong with the path, too
+        return Stored(path.stem, path, path.stat().st_size, head=head)
     raise ModelError(
         f"there is no model called {name[:80]}", hint="see gossamer model list, or give a path"
     )

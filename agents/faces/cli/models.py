@@ -41,9 +41,10 @@ Folder = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add ``model`` to the command line."""
-    from agents.faces.cli import segments
+    from agents.faces.cli import exits, segments
 
     segments.register(model_app)
+    exits.register(model_app)
     app.add_typer(model_app, name="model")
 
 
