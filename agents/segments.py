@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from capabilities.slm.protocol import Settings
     from mesh.core.records import ServedName
 
-SEGMENT = "computation.gpt/segment"
 MOST_STREAMS = 256  # answers under way whose node is remembered
 STREAM_SHARE = 6.0  # how much longer than for its first message an answer may take in all
 
@@ -222,7 +221,7 @@ class MeshFar(Sticky[messages.Question, messages.Answer]):
         """The layers after ours, up to the last, of the same model."""
         mine = self._segment
         prefix, _, piece = offer.served.name.rpartition("/")
-        if prefix != f"{SEGMENT}/{mine.model}":
+        if prefix != mine.name.rpartition("/")[0]:
             return False
         layers = Range.parse(piece)
         return layers.first == mine.range.last + 1 and layers.last == mine.layers

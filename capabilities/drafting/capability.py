@@ -24,7 +24,7 @@ from capabilities.segments.passes import Passes
 from capabilities.slm.errors import BadRequest, SequenceLost
 from capabilities.slm.host import STOPPED, ModelHost
 from mesh.core.errors import GossamerError, ModelError, Rejected
-from mesh.core.names import check_name
+from mesh.core.names import as_segment, check_name
 from mesh.core.records import ServedName
 
 MAX_CALLS = 64
@@ -37,7 +37,7 @@ START_S = 10.0  # before the model begins to load, or after its load has failed
 
 def verify_name(model: str) -> str:
     """The name that checks drafts for a model."""
-    return check_name(f"computation.gpt/verify/{model}")
+    return check_name(f"computation.gpt/verify/{as_segment(model)}")
 
 
 @dataclass(slots=True)

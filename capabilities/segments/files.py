@@ -19,6 +19,7 @@ from capabilities.segments.calibration import RAW, Calibration
 from capabilities.slm import header
 from capabilities.slm.store import part
 from mesh.core.errors import ModelError
+from mesh.core.names import as_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +79,7 @@ class Segment:
     @property
     def name(self) -> str:
         """What it is offered as in the mesh."""
-        return f"computation.gpt/segment/{self.model}/{self.range}"
+        return f"computation.gpt/segment/{as_segment(self.model)}/{self.range}"
 
 
 def describe(path: Path, head: header.Header | None = None) -> Segment | None:

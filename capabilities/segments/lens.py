@@ -134,7 +134,8 @@ class Best:
     @property
     def odds(self) -> Doubles:
         """Log odds of the likeliest token of each row, as far as 32 bits tell."""
-        return np.clip(self._top - self._rest, -MOST_ODDS, MOST_ODDS)
+        found: Doubles = np.clip(self._top - self._rest, -MOST_ODDS, MOST_ODDS)
+        return found
 
 
 def _log_sum(values: Floats) -> Doubles:

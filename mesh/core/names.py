@@ -70,6 +70,16 @@ def check_name(text: str) -> str:
     return text
 
 
+def as_segment(text: str) -> str:
+    """The nearest that a segment of a name comes to a text, such as a file's name.
+
+    >>> as_segment("Qwen2.5 0.5B-Instruct")
+    'qwen2.5_0.5b-instruct'
+    """
+    parts = re.sub(r"[^a-z0-9_.-]", "_", text.lower()).split(".")
+    return ".".join(part for part in parts if part) or "_"
+
+
 def check_pattern(text: str) -> str:
     """The pattern itself if it is in the grammar; raises :class:`NameInvalid`."""
     _split(text, pattern=True)

@@ -26,6 +26,7 @@ from capabilities.slm import header, synth
 from capabilities.slm.embedded import embedded_models
 from capabilities.slm.quantize import quantize
 from mesh.core.errors import ModelError
+from mesh.core.names import check_name
 
 gguf = pytest.importorskip("gguf", reason="segments are written with the gguf library")
 WHOLE = embedded_models()["arithmetic"].path
@@ -93,6 +94,15 @@ def test_a_segment_carries_how_far_its_exit_may_be_believed(tmp_path: Path, exit
     assert (first.calibration, last.calibration) == (told, RAW)
     plain, _ = split(WHOLE, pieces, tmp_path / "plain", exits=exits)
     assert plain.calibration == RAW
+
+
+def test_a_model_with_capitals_in_its_name_is_offered_under_a_name_of_the_mesh(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "My Model-Q8_0.gguf").symlink_to(WHOLE)
+    _, last = split(tmp_path / "My Model-Q8_0.gguf", ranges_at([2], layers_of(WHOLE)), tmp_path)
+    assert last.model == "My Model-Q8_0"
+    assert check_name(last.name) == "computation.gpt/segment/my_model-q8_0/3-4"
 
 
 def test_without_exit_heads_only_the_last_segment_has_tokens_to_give(tmp_path: Path) -> None:

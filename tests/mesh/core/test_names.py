@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mesh.core.errors import NameInvalid
 from mesh.core.names import (
     MAX_NAME_CHARS,
+    as_segment,
     check_name,
     check_node_name,
     check_pattern,
@@ -101,3 +102,17 @@ def test_an_address_names_one_node() -> None:
     for bad in ("knowledge.gpt/x@", "knowledge.gpt/x@A", "knowledge.gpt/x@-a", "x@pi"):
         with pytest.raises(NameInvalid):
             parse_address(bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "segment"),
+    [
+        ("Qwen2.5-0.5B-Instruct-Q4_K_M", "qwen2.5-0.5b-instruct-q4_k_m"),
+        ("mon modèle", "mon_mod_le"),
+        (".hidden..", "hidden"),
+        ("", "_"),
+    ],
+)
+def test_any_text_becomes_a_segment(text: str, segment: str) -> None:
+    assert as_segment(text) == segment
+    assert check_name(f"computation.gpt/segment/{segment}/1-2")
