@@ -44,7 +44,7 @@ async def clients(model: Model, cases: Sequence[Case], count: int = 16) -> dict[
         "gaps": [round(gap, 5) for gap in gaps],
         "degraded": sum(a.degraded for a in accounts),
         "rows_ok": rows_ok,
-        "clients": count,
+        "clients": len(prompts),
     }
 
 

@@ -309,19 +309,19 @@ async def quality(model: Model, cases: Sequence[Case]) -> dict[str, Any]:
         right: dict[str, int] = dict.fromkeys(
             ("whole", "collaborative", "collaborative_f32", "standalone"), 0
         )
-        asked = tokens = same = degraded = 0
+        asked = tokens = same = same_alone = degraded = 0
         by, parted = Counter[str](), Counter[str]()
         for done, case in enumerate(cases, 1):
             prompt = await bench.render(case)
             said, _ = await answers.whole(prompt, 160)
-            right["whole"] += case.right(await bench.text(said))
+            right["whole"] += await _right(bench, case, said)
             bench.fresh_switch()
             account = Account()
             mine = await answers.ask(prompt, theta=THETA, max_tokens=160, account=account)
             by.update(account.said_by)
             degraded += account.degraded
             tokens_mine = [s.token for s in mine]
-            good = exact = case.right(await bench.text(tokens_mine))
+            good = exact = await _right(bench, case, tokens_mine)
             if tokens_mine == said:
                 same += 1
             else:
@@ -330,21 +330,21 @@ async def quality(model: Model, cases: Sequence[Case]) -> dict[str, Any]:
                 parted[maker] += 1
                 if maker == FAR:  # rounded rows: what do the exits alone cost?
                     again = await answers.ask(prompt, theta=THETA, max_tokens=160, dtype="f32")
-                    exact = case.right(await bench.text([s.token for s in again]))
+                    exact = await _right(bench, case, [s.token for s in again])
             right["collaborative"] += good
             right["collaborative_f32"] += exact
             asked, tokens = asked + account.asked, tokens + account.tokens
             bench.fresh_switch(alone=True)
             mine = await answers.ask(prompt, theta=THETA, max_tokens=160)
-            right["standalone"] += case.right(await bench.text([s.token for s in mine]))
+            alone = [s.token for s in mine]
+            right["standalone"] += await _right(bench, case, alone)
+            same_alone += alone == said
             if done % TELL_EVERY == 0:
                 progress(f"  {done} of {len(cases)}: right {right}, the whole's words {same}")
-    share = {key: round(value / len(cases), 4) for key, value in right.items()}
     return {
-        "loss": round(share["whole"] - share["collaborative"], 4),
-        "loss_with_32_bit_rows": round(share["whole"] - share["collaborative_f32"], 4),
-        **share,
+        **_losses(right, cases),
         "same_answers": round(same / len(cases), 4),
+        "same_answers_standalone": round(same_alone / len(cases), 4),
         "first_other_token_by": dict(parted),
         "degraded": degraded,
         "requests_per_token": round(asked / max(1, tokens), 4),
@@ -355,6 +355,23 @@ async def quality(model: Model, cases: Sequence[Case]) -> dict[str, Any]:
             if one is not None and one.calibration.fitted
         },
         "prompts": len(cases),
+    }
+
+
+async def _right(bench: Bench, case: Case, tokens: list[int]) -> bool:
+    return case.right is not None and case.right(await bench.text(tokens))
+
+
+def _losses(right: dict[str, int], cases: Sequence[Case]) -> dict[str, Any]:
+    """Shares of right answers, and what cooperation costs of them, if they can be told."""
+    if not all(case.right for case in cases):
+        nothing = dict.fromkeys(("loss", "loss_with_32_bit_rows", *right))
+        return {**nothing, "why_no_loss": "nobody has written down right answers for this model"}
+    share = {key: round(value / len(cases), 4) for key, value in right.items()}
+    return {
+        "loss": round(share["whole"] - share["collaborative"], 4),
+        "loss_with_32_bit_rows": round(share["whole"] - share["collaborative_f32"], 4),
+        **share,
     }
 
 

@@ -3,6 +3,7 @@
 python -m benchmarks.tokens --json
 python -m benchmarks.tokens --only identity,bytes --quick
 python -m benchmarks.tokens --only quality --prompts 60
+python -m benchmarks.tokens --model mine.gguf --only identity,bytes,quality,clients --prompts 20
 python -m benchmarks.tokens --model mine.gguf --exits mine.exits.gguf --at 8 --at 16
 """
 
@@ -20,7 +21,11 @@ from benchmarks import _tokens_drafts as drafts
 from benchmarks import _tokens_split as halves
 from benchmarks._report import Options, progress, run
 from benchmarks._tokens_clients import clients
-from benchmarks._tokens_setup import Model, cases_of, cut
+from benchmarks._tokens_setup import Case, Model, cases_of, cut, own_cases
+from capabilities.segments import questions
+from capabilities.segments.files import METHOD, layers_of
+from capabilities.segments.fitting import Wish, make_exits, thirds
+from capabilities.slm import header
 from capabilities.slm.embedded import embedded_models
 from capabilities.slm.training.exits import exits_of
 
@@ -35,6 +40,8 @@ PARTS = (
     "segment_bitwise",
     "speculative",
 )
+# Answers that exits are made from where none are given: the last one can be sure with so many.
+FITTING, CALIBRATING = 120, 240
 FULL = {
     "identity": 200,
     "bytes": 10,
@@ -52,7 +59,8 @@ def extend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", type=int, help="at most so many for each part")
     parser.add_argument("--name", default="arithmetic", help="an embedded model with early exits")
     parser.add_argument("--model", type=Path, help="a GGUF of your own")
-    parser.add_argument("--exits", type=Path, help="its exit heads")
+    parser.add_argument("--exits", type=Path, help="its exit heads (else they are made, quickly)")
+    parser.add_argument("--questions", type=Path, help="to ask it, one a line (else everyday ones)")
     parser.add_argument("--at", type=int, action="append", help="after so many layers is an exit")
 
 
@@ -71,9 +79,8 @@ def measure(options: Options) -> dict[str, Any]:
 async def _measure(
     options: Options, wanted: list[str], sizes: dict[str, int], folder: Path
 ) -> dict[str, Any]:
-    model, name = _model(options, folder)
-    figures: dict[str, Any] = {"model": name, "trained_exits": model.trained_exits}
-    cases = cases_of(name, max(sizes.values()), options.seed)
+    model, figures = await _model(options, folder)
+    cases = _cases(options, max(sizes.values()))
     spent: dict[str, float] = {}
     figures["elapsed_by_part_s"] = spent
     for key in wanted:
@@ -107,18 +114,40 @@ async def _measure(
     return figures
 
 
-def _model(options: Options, folder: Path) -> tuple[Model, str]:
+def _cases(options: Options, most: int) -> list[Case]:
     more = options.more
-    name, path = more.name, more.model
-    if path is None:
-        path = embedded_models()[name].path
-    exits = more.exits or path.with_name(f"{path.stem}.exits.gguf")
-    if not exits.exists():
-        raise SystemExit(f"{path.name} has no exit heads beside it; give --exits")
-    at = more.at or list(exits_of(exits))
-    segments = cut(path, exits, at, folder)
+    if more.questions is not None:
+        odd, even = questions.of_file(more.questions.read_text(), more.questions.name)
+        return own_cases([*odd, *even][:most])
+    if more.model is not None:
+        return own_cases(questions.drawn(questions.ASKING, most, options.seed))
+    return cases_of(more.name, most, options.seed)
+
+
+async def _model(options: Options, folder: Path) -> tuple[Model, dict[str, Any]]:
+    """The model, cut, and what is to be said of its exits."""
+    more = options.more
+    path = more.model or embedded_models()[more.name].path
+    beside = path.with_name(f"{path.stem}.exits.gguf")
+    exits = more.exits or (beside if beside.exists() else None)
+    trained = exits is not None and METHOD not in header.read(exits).scalars
+    figures: dict[str, Any] = {"model": path.stem, "trained_exits": trained}
+    if exits is None:
+        at = tuple(sorted(set(more.at or thirds(layers_of(path)))))
+        exits = folder / "made.exits.gguf"
+        began = time.monotonic()
+        wish = Wish(at=at, fitting=FITTING, calibrating=CALIBRATING, seed=options.seed)
+        progress(f"exits after {at}, fitted on {FITTING} answers ...")
+        made = await make_exits(path, wish, exits, threads=1)
+        figures["made_exits"] = {
+            "elapsed_s": round(time.monotonic() - began, 1),
+            "fitted_on_tokens": made.rows,
+            "exits": [one.facts() for one in made.exits],
+        }
+        progress(f"  {json.dumps(figures['made_exits'])}")
+    segments = cut(path, exits, more.at or list(exits_of(exits)), folder)
     second = segments[1] if len(segments) > 2 else None
-    return Model(path, segments[0], second, segments[-1], trained_exits=True), name
+    return Model(path, segments[0], second, segments[-1], trained), figures
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ Flags = npt.NDArray[np.bool_]
 
 # Ridges that are tried, as shares of the mean square of what comes in (1 for normed rows). The one
 # that predicts answers best that it was not fitted on is taken.
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RIDGES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MOST_ODDS = math.log((1 - LEAST) / LEAST)  # beyond, 32 bits do not tell probabilities apart
 
 
