@@ -93,6 +93,8 @@ class Exit:
         line += f"; {self.calibration.told()}"
         if self.calibration.answers < self.needs:
             line += f"; a threshold of {SURE} needs {self.needs} answers at least"
+        elif self.calibration.probability(SURE) >= 1.0:
+            line += "; among more answers a few may part"
         return line
 
     def facts(self) -> dict[str, Any]:

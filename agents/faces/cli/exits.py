@@ -173,7 +173,7 @@ def _told(model: str, made: Made) -> str:
         lines.append(f"{made.left_out} questions were too long and left out")
     size = made.path.stat().st_size / MB
     lines.append(f"fitted on {made.rows} tokens of {made.answers} answers")
-    lines.append(f"{made.path}: {size:.1f} MB, heads in {made.kind}")
+    lines.append(f"{made.path}: {size:.2f} MB, heads in {made.kind}")
     cuts = " ".join(f"--at {one.layer}" for one in made.exits)
     lines.append(f"use it with: gossamer model split {model} {cuts} --exit {made.path}")
     return "".join(f"{line}\n" for line in lines)
@@ -182,7 +182,7 @@ def _told(model: str, made: Made) -> str:
 def _facts(made: Made) -> dict[str, Any]:
     return {
         "path": str(made.path),
-        "mb": round(made.path.stat().st_size / MB, 1),
+        "mb": round(made.path.stat().st_size / MB, 2),
         "heads": made.kind,
         "exits": [one.facts() for one in made.exits],
         "fitted_on_answers": made.answers,
