@@ -72,6 +72,8 @@ class DraftHost(PairHost):
 
     async def stop(self) -> None:
         """End its worker."""
+        if self._speculator is not None:
+            await self._speculator.farewells.stop()
         await self._small.stop()
 
     async def _tokens(

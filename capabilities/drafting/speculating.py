@@ -22,12 +22,14 @@ from capabilities.drafting.drafters import Draft, Drafter, ModelDrafter
 from capabilities.drafting.lengths import Lengths
 from capabilities.drafting.messages import Check, CheckTree, Close, Fed, Feed, Told, Verdict
 from capabilities.segments.choosing import Sampling
-from mesh.core.errors import DeadlineExceeded, GossamerError, Rejected
+from capabilities.segments.farewells import Farewells
+from mesh.core.errors import DeadlineExceeded, Rejected
 
 CLOSE_S = 2.0
 RETRIES = 3
 # Without a draft the checking model streams so many tokens of its own before a draft is thought of
-# again; twice as many each time in a row, so that a long link is crossed seldom.
+# again; twice as many each time in a row, so that a long link is crossed seldom. The most at once
+# where no draft can be expected to pay.
 STREAM, STREAM_MOST = 8, 64
 CHECKED, DRAFTED = "check", "draft"
 
@@ -113,6 +115,7 @@ class Speculator:
         self._vocab_hash = vocab_hash
         self.lengths = lengths or Lengths()
         self._clock = clock
+        self.farewells = Farewells()
 
     async def generate(
         self,
@@ -124,8 +127,12 @@ class Speculator:
     ) -> AsyncGenerator[Word, None]:
         """Tokens without the one that ends; raises when the checking model cannot be asked."""
         one = _Speaking(os.urandom(8).hex(), list(prompt), wish, count or Count(), self._drafter())
+        # Nobody waits for the answer to the prompt: what comes behind it finds it there, or is told
+        # what is missing.
+        feeding = asyncio.create_task(self._feed(one.stream, one.tokens[:-1], 0, wish))
+        one.have = len(one.tokens) - 1
         try:
-            one.have = await self._feed(one.stream, one.tokens[:-1], 0, wish)
+            await asyncio.sleep(0)  # it is sent first
             while one.count.tokens < wish.max_tokens:
                 length = wish.length if wish.length >= 0 else self.lengths.choose()
                 length = min(length, wish.max_tokens - one.count.tokens - 1)
@@ -141,9 +148,10 @@ class Speculator:
                         one.tokens.append(word.token)
                         yield word
         finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, return_exceptions=True)
             await one.drafter.close()
-            with contextlib.suppress(GossamerError, TimeoutError):
-                await self._checker.ask(Close(stream=one.stream), CLOSE_S)
+            self.farewells.say(self._checker.ask(Close(stream=one.stream), CLOSE_S))
 
     async def _drafted(self, one: _Speaking, length: int) -> AsyncGenerator[Word, None]:
         """One round with a draft: what stood of it, and the checking model's own token."""
@@ -215,7 +223,8 @@ class Speculator:
     async def _undrafted(self, one: _Speaking) -> AsyncGenerator[Word, None]:
         """The checking model streams some tokens of its own."""
         count, wish, began = one.count, one.wish, self._clock()
-        most = min(one.streak, wish.max_tokens - count.tokens)
+        streak = STREAM_MOST if wish.length < 0 and self.lengths.alone else one.streak
+        most = min(streak, wish.max_tokens - count.tokens)
         one.streak = min(one.streak * 2, STREAM_MOST)
         said = 0
         try:

@@ -23,6 +23,7 @@ from capabilities.segments import messages
 from capabilities.segments.accounts import FAR, LAST, Account
 from capabilities.segments.calibration import RAW, Calibration
 from capabilities.segments.choosing import Pairs, Sampling, choose, confidence
+from capabilities.segments.farewells import Farewells
 from capabilities.segments.messages import Chosen, Close, Have, Infer, Missing, Open, Upload
 from capabilities.segments.passes import Passes
 from capabilities.segments.rows import Floats, pack, payload
@@ -97,6 +98,7 @@ class Edge:
         self.change = change or (lambda rows: rows)
         self.calibrations = calibrations
         self.clock = clock
+        self.farewells = Farewells()
 
     async def generate(
         self,
@@ -170,8 +172,7 @@ class _Answer:
             await asyncio.gather(self.sender, return_exceptions=True)
         edge = self.edge
         if self.opened and edge.far is not None:
-            with contextlib.suppress(GossamerError, TimeoutError):
-                await edge.far.ask(Close(stream=self.name), CLOSE_S)
+            edge.farewells.say(edge.far.ask(Close(stream=self.name), CLOSE_S))
         for passes in (edge.first, edge.second):
             if passes is not None:
                 with contextlib.suppress(GossamerError):

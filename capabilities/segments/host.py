@@ -111,6 +111,8 @@ class SplitHost(PairHost):
 
     async def stop(self) -> None:
         """End the workers."""
+        if self._edge is not None:
+            await self._edge.farewells.stop()
         hosts = [host for host in (self._first, self._second) if host is not None]
         await asyncio.gather(*(host.stop() for host in hosts))
 

@@ -111,8 +111,11 @@ async def answer(
     it: Pair, prompt: list[int], drafter: Callable[[], Drafter], count: Count, **wish: object
 ) -> list[int]:
     options = Wish(max_tokens=TOKENS, **wish)  # type: ignore[arg-type]
-    words = it.speculator(drafter).generate(prompt, options, ends=lambda token: False, count=count)
-    return [word.token async for word in words]
+    speculator = it.speculator(drafter)
+    words = speculator.generate(prompt, options, ends=lambda token: False, count=count)
+    said = [word.token async for word in words]
+    await speculator.farewells.done()
+    return said
 
 
 @pytest.mark.parametrize("length", [-1, 0, 1, 4, 8])
