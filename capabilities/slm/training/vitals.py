@@ -20,6 +20,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from capabilities.slm.training import variety
 from capabilities.slm.training import vitals_words as words
 from capabilities.slm.training.bands import near_edges, walk
 from capabilities.slm.training.chat import Example
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WIDTH = 3
+_SALAD_SHARE = 0.25  # of the frames to train on
 _COMPOSED_SHARE = 0.5  # of the readings and notes to train on
 LETTERS = {
     "pulse": "P",
@@ -236,7 +238,21 @@ def _question(rng: random.Random, case: Case, *, held_out: bool) -> str:
     join = rng.choice((" and ", " with ", "; ")) if len(parts) == 2 and rng.random() < 0.4 else ", "
     if len(parts) > 2 and rng.random() < 0.25:
         parts[-1] = f"and {parts[-1]}"
-    return phrase(rng, words.FRAMES, held_out, 0.5).format(r=join.join(parts))
+    frame = phrase(rng, words.FRAMES, held_out, 0.5)
+    if not held_out and rng.random() < _SALAD_SHARE:
+        frame = _salad(rng)
+    return frame.format(r=join.join(parts))
+
+
+def _salad(rng: random.Random) -> str:
+    """A frame of words without sense: whatever stands around the readings tells nothing of them."""
+    count = rng.randrange(1, 6)
+    before = [word for word in variety.sentence(rng, count).split() if not word.isdigit()]
+    after = [word for word in variety.sentence(rng, count).split() if not word.isdigit()]
+    draw = rng.random()
+    head = f"{' '.join(before)}{rng.choice((' ', ': ', ': ', ', '))}" if draw < 0.7 else ""
+    tail = f"{rng.choice((', ', '. ', '. ', ' '))}{' '.join(after)}" if draw > 0.4 else ""
+    return f"{head}{{r}}{tail}"
 
 
 def _system(rng: random.Random) -> str:
