@@ -43,7 +43,7 @@ _LINES_SHORT = (2, 9)
 _SHORT_SHARE = 0.6  # of the texts that are trained on
 _STRANGE_SHARE = 0.5  # of names, things and causes that are trained on
 _ALSO_SHARE = 0.7  # of the questions for readers, asked in further ways
-_LOOSE_SHARE = 0.3  # of the questions that are trained on, with words that do not matter
+_LOOSE_SHARE = 0.1  # of the questions that are trained on, with words that do not matter
 
 
 def _words(text: str) -> list[str]:
