@@ -132,9 +132,9 @@ _MODELS = (
             "Chats about the Gossamer mesh: what it is, how it works, how to use it. "
             "It does not calculate and knows nothing of the wider world."
         ),
-        parameters=1_762_720,
+        parameters=2_398_240,
         quantization="Q8_0",
-        context=512,
+        context=1024,
         thinks=True,
         reply_tokens=64,
         converses=True,

@@ -20,7 +20,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from capabilities.slm.training import variety
+from capabilities.slm.training import variety, vitals_links
 from capabilities.slm.training import vitals_words as words
 from capabilities.slm.training.bands import near_edges, walk
 from capabilities.slm.training.chat import Example
@@ -181,9 +181,9 @@ def sample_case(rng: random.Random, stated: float = 0.0) -> Case:
 def _composed(rng: random.Random, key: str) -> str:
     """A reading as a name, a link and its number `{v}`; none of the phrases that are held out."""
     while True:
-        name = rng.choice(words.NAMES[key].split(", "))
-        link, unit = rng.choice(words.LINKS), rng.choice(words.UNITS[key])
-        text = f"{rng.choice(words.OWNERS)}{name}{link}{{v}}{unit}"
+        name = rng.choice(vitals_links.NAMES[key].split(", "))
+        link, unit = rng.choice(vitals_links.LINKS), rng.choice(vitals_links.UNITS[key])
+        text = f"{rng.choice(vitals_links.OWNERS)}{name}{link}{{v}}{unit}"
         if text not in words.READINGS[key][1]:
             return text
 
@@ -192,13 +192,15 @@ def _composed_note(rng: random.Random, note: str) -> str:
     """What is not scored, put together in the same way."""
     while True:
         if note == "active":
-            frame = rng.choice(words.DOING_FRAMES)
-            text = frame.replace("#", rng.choice(words.DOING))
+            frame = rng.choice(vitals_links.DOING_FRAMES)
+            text = frame.replace("#", rng.choice(vitals_links.DOING))
         else:
             skin = note == "skin"
-            name = rng.choice((words.SKIN_NAMES if skin else words.SLEEP_NAMES).split(", "))
+            name = rng.choice(
+                (vitals_links.SKIN_NAMES if skin else vitals_links.SLEEP_NAMES).split(", ")
+            )
             value = rng.choice(("{t}", "{t} C") if skin else ("{h} hours", "{h} h", "{h}.5 hours"))
-            text = f"{rng.choice(words.OWNERS)}{name}{rng.choice(words.LINKS)}{value}"
+            text = f"{rng.choice(vitals_links.OWNERS)}{name}{rng.choice(vitals_links.LINKS)}{value}"
         if text not in words.NOTES[note][1]:
             return text
 
