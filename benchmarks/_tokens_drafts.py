@@ -13,7 +13,7 @@ import random
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from capabilities.drafting.drafters import Drafter, ModelDrafter, NgramDrafter
 from capabilities.drafting.lengths import LENGTHS, Lengths
 from capabilities.drafting.speculating import Count, Speculator, Wish
 from capabilities.segments.choosing import Sampling
+from capabilities.segments.farewells import Farewells
 from capabilities.segments.passes import Passes
 from capabilities.slm.host import ModelHost
 from capabilities.slm.protocol import Settings
@@ -60,6 +61,7 @@ class Pair:
     small_passes: Passes
     whole_passes: Passes
     ends: set[int]
+    farewells: list[Farewells] = field(default_factory=list)  # not waited for by answers
 
     def speculator(
         self, drafter: Callable[[], Drafter], lengths: Lengths | None = None
@@ -106,7 +108,9 @@ async def pair(model: Model, *, paced: bool, link: Shape | None) -> AsyncIterato
         _, edge, _ = await mesh_of_two(stack, folder, checker, link)
         way = MeshChecker(edge.port, "whole")
         ends = await ends_of(whole, model.whole)
-        yield Pair(checker, whole, small, way, small_passes, whole_passes, ends)
+        both = Pair(checker, whole, small, way, small_passes, whole_passes, ends)
+        yield both
+        await asyncio.gather(*(one.done() for one in both.farewells))
 
 
 async def _said(
@@ -114,7 +118,9 @@ async def _said(
 ) -> list[int]:
     options = Wish(max_tokens=MAX_TOKENS, ends=tuple(it.ends), **wish)
     words = speculator.generate(prompt, options, ends=it.ends.__contains__, count=count)
-    return [word.token async for word in words]
+    said = [word.token async for word in words]
+    it.farewells.append(speculator.farewells)
+    return said
 
 
 async def lossless(model: Model, cases: Sequence[Case]) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class Transport:
         self._thresholds: list[Threshold] = []
         self._outbox: dict[tuple[bytes, Lane], list[bytes]] = {}
         self._hastened = False
+        self._closed = False
         self._pumps: list[Pump] = []
         self.backlog = Backlog(self.counters, self._held_too_much)
         self._banned: dict[bytes, float] = {}  # node: monotonic time until when
@@ -188,6 +189,9 @@ class Transport:
 
         Frames of one turn of the event loop leave together, as :func:`bundle` packs them.
         """
+        if self._closed:  # a task that ends with the node still says goodbye
+            self.counters["dropped_closed"] += 1
+            return
         self.bytes_out += len(frame)
         if not self._outbox:
             asyncio.get_running_loop().call_soon(self._flush)
@@ -371,7 +375,8 @@ class Transport:
         )
 
     def close(self) -> None:
-        """Close every socket; what was not sent in this turn is dropped."""
+        """Close every socket; what was not sent in this turn is dropped, and what comes later."""
+        self._closed = True
         self._outbox.clear()
         for link in self._links.values():
             link.close()

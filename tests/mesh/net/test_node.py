@@ -321,3 +321,22 @@ def test_hidden_rows_leave_only_for_a_node_that_a_rule_names(tmp_path: Path) -> 
             assert not echo.calls
 
     asyncio.run(scenario())
+
+
+def test_what_is_sent_after_a_node_has_stopped_is_dropped_and_counted(tmp_path: Path) -> None:
+    """A task that ends with the node may still say goodbye."""
+
+    async def scenario() -> None:
+        async with fabric(tmp_path) as mesh:
+            host = await mesh.node("host")
+            guest = await mesh.node("guest", host)
+            await until(lambda: guest.core.member(host.me.node), "they meet")
+            await guest.stop()
+            failed: list[object] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, told: failed.append(told))
+            guest.transport.send(host.me.node, b"goodbye", Lane.CONTROL)
+            await asyncio.sleep(0.01)
+            assert guest.transport.counters["dropped_closed"] >= 1
+            assert not failed
+
+    asyncio.run(scenario())
