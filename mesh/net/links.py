@@ -322,10 +322,13 @@ class Link:
         """The peer has just shown that it is there: the pause before the next try is cut short.
 
         Not to nothing: two nodes that let each other in and still cannot speak would keep each
-        other trying without a breath.
+        other trying without a breath. And never put off: a peer that shows itself again and again
+        would keep this node from trying at all.
         """
         self._backoff_s = BACKOFF_FIRST_S
-        if self.state is LinkState.WAITING:
+        if self.state is not LinkState.WAITING or self._timer is None:
+            return
+        if self._timer.when() > asyncio.get_running_loop().time() + BACKOFF_FIRST_S:
             self._stop_waiting()
             self._wait()
 

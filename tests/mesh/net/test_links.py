@@ -77,3 +77,25 @@ def test_a_pause_ends_soon_after_the_peer_has_shown_itself(
         link.close()
 
     asyncio.run(main())
+
+
+def test_a_peer_that_keeps_showing_itself_does_not_put_the_next_try_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        door = Silent()
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        link = Link(context, new_keys(os.urandom), PEER, Owner(), door, Counter())
+        link.aim(new_keys(os.urandom).curve, THERE)
+        monkeypatch.setattr(links, "BACKOFF_FIRST_S", AN_HOUR_S)
+        monkeypatch.setattr(link, "_backoff_s", AN_HOUR_S / 2)
+        link.send(b"hello", Lane.CONTROL)
+        await asyncio.sleep(0)
+        waiting = link._timer
+        assert waiting is not None
+        link.try_soon()
+        assert link._timer is waiting
+        assert not waiting.cancelled()
+        link.close()
+
+    asyncio.run(main())
