@@ -42,7 +42,7 @@ def calibrated(model: Llama, sampler: Sampler, *, answers: int = ANSWERS) -> dic
     said: dict[int, list[tuple[Tensor, ...]]] = {number: [] for number in heads}
     for first, batch in _read(sampler, answers):
         with torch.no_grad():
-            states = stored.hidden(batch.ids)
+            states = stored.hidden(batch.ids, batch.branches)
             own, wanted = _own(stored, states[-1], batch)
             places = own.nonzero()[:, 0] + first
             for number, head in heads.items():

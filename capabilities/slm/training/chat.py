@@ -54,6 +54,9 @@ class Example:
     reply_limit: int = 0
     # Earlier turns as (question, answer).
     history: tuple[tuple[str, str], ...] = ()
+    # Further questions whose prompts begin as this one's does, say of the same text: trained in one
+    # row with it, which reads the beginning once.
+    siblings: tuple[Example, ...] = ()
 
 
 def prompt_ids(tokenizer: Tokenizer, example: Example) -> list[int]:

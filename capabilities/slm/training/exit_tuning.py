@@ -96,7 +96,7 @@ def lessons(
     for batch in batches(load_tokenizer(), sample, random.Random(seed), BATCH_TOKENS):
         keep = batch.targets != IGNORE
         with torch.no_grad():
-            states = model.hidden(batch.ids)
+            states = model.hidden(batch.ids, batch.branches)
             told = model.logits(states[-1][keep]).softmax(-1).topk(TOLD)
         for number, kept in rows.items():
             kept.append(states[number - 1][keep].half())

@@ -26,18 +26,19 @@ from capabilities.slm.training.batches import (
     make_batch,
     stream,
 )
+from capabilities.slm.training.joining import joined
 from capabilities.slm.training.model import Llama, ModelConfig, deepened
 from capabilities.slm.training.optimiser import build_optimisers
 from capabilities.slm.training.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from tokenizers import Tokenizer
 
-    from capabilities.slm.training.batches import Sampler
+    from capabilities.slm.training.batches import Drawn, Sampler
     from capabilities.slm.training.chat import Example
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
 
 _LOG_EVERY = 20  # steps; reading the loss makes a GPU wait
 _BUDGET_EVALUATIONS = 12  # evaluations and checkpoints over a run with a budget
+_TYPICAL = 64  # examples on which models that are put side by side are measured
 _EVALUATED_CELLS = 65_536  # of one batch of the evaluation: its logits are 3,072 floats a cell
 
 
@@ -101,7 +103,7 @@ def reply_loss(model: Llama, batch: Batch, negatives: int = 0, exit_weight: floa
     """
     keep = batch.targets != IGNORE
     targets = batch.targets[keep]
-    states = model.hidden(batch.ids)
+    states = model.hidden(batch.ids, batch.branches)
     # Only rows that count go through the heads.
     heads = [(1.0, model.norm(states[-1][keep]))]
     if exit_weight:
@@ -144,7 +146,8 @@ def exact_by_category(
         targets = group.targets.to(device)
         keep = targets != IGNORE
         # Only rows that count go through the head: its logits are the largest thing here.
-        states = model.hidden(group.ids.to(device))[-1]
+        branches = None if group.branches is None else group.branches.to(device)
+        states = model.hidden(group.ids.to(device), branches)[-1]
         best = model.logits(states[keep]).argmax(-1)
         wrong = torch.zeros_like(targets, dtype=torch.bool)
         wrong[keep] = best != targets[keep]
@@ -172,21 +175,22 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
-    begin: Path | None = None,
+    begin: Sequence[Path] = (),
     stop_at: float | None = None,
 ) -> Llama:
     """Train, writing `checkpoint.pt` and `log.jsonl` into `folder`; returns the model.
 
     `resume` goes on from the folder's checkpoint. `begin` starts from the weights of another run's
-    checkpoint, of the same shape or with fewer blocks. `stop_at`, on the monotonic clock, ends the
-    call early, with a checkpoint to go on from.
+    checkpoint, of the same shape or with fewer blocks, or from several that stand side by side in
+    the new model (joining.py). `stop_at`, on the monotonic clock, ends the call early, with a
+    checkpoint to go on from.
     """
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     torch.set_float32_matmul_precision("high")
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer()
-    model = (_begun(begin, config.model) if begin else Llama(config.model)).to(config.device)
+    model = _begun(begin, config.model, held_out).to(config.device)
     optimisers = build_optimisers(model, config.matrix_rate, config.other_rate)
     base_rates = [[group["lr"] for group in o.param_groups] for o in optimisers]
     step, elapsed_before, tokens_before = 0, 0.0, 0
@@ -210,19 +214,14 @@ def train(
     tokens, losses = 0, torch.zeros((), device=config.device)
     logged, evaluated = step, _evaluations(config, step, progress)
     while True:
-        ids, targets = next(source)
-        batch = Batch(
-            ids.to(config.device, non_blocking=True).long(),
-            targets.to(config.device, non_blocking=True).long(),
-            [],
-        )
+        batch = _on(config.device, next(source))
         with _precision(config):
             loss = reply_loss(model, batch, config.head_negatives, config.exit_weight)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         _update(optimisers, base_rates, config.rate_share(step, progress))
         step += 1
-        tokens += ids.numel()
+        tokens += batch.ids.numel()
         losses += loss.detach()
         elapsed = time.monotonic() - started + elapsed_before
         progress = config.progress(step, elapsed)
@@ -252,6 +251,14 @@ def train(
         print(json.dumps(line), file=sys.stderr, flush=True)
         if ended:
             return model
+
+
+def _on(device: str, drawn: Drawn) -> Batch:
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to(device, non_blocking=True).long()
+
+    ids, targets, branches = drawn
+    return Batch(moved(ids), moved(targets), [], None if branches is None else moved(branches))
 
 
 def _update(
@@ -311,8 +318,17 @@ def _restore(
     return saved["step"], saved["elapsed_s"], saved.get("tokens", 0)
 
 
-def _begun(path: Path, shape: ModelConfig) -> Llama:
-    """The model of another run's checkpoint in `shape`, which may have more blocks and exits."""
+def _begun(paths: Sequence[Path], shape: ModelConfig, typical: list[Example]) -> Llama:
+    """A new model, or that of other runs' checkpoints in `shape`.
+
+    Of one checkpoint the shape may have more blocks and exits; several stand side by side in it.
+    """
+    if not paths:
+        return Llama(shape)
+    if len(paths) > 1:
+        ids = make_batch(load_tokenizer(), typical[:_TYPICAL]).ids
+        return joined([load_checkpoint(path) for path in paths], shape, ids)
+    path = paths[0]
     model = load_checkpoint(path)
     alike = replace(model.config, layers=shape.layers, context=shape.context, exits=shape.exits)
     if alike != shape:

@@ -6,7 +6,8 @@ written to the folder of embedded models. Checkpoints, the log and the unquantiz
 
 `all` trains every model in the order of recipes.ORDER, each within its minutes, and leaves their
 weights in --out: for a GPU that is there for half an hour. Run again, it goes on where it stopped.
-`ship` exports the weights of such a folder; it needs no GPU.
+`ship` exports the weights of such a folder, but for parts that only a larger model is made of; it
+needs no GPU.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 EVALUATION_SEED = 7
 # As in recipes.py, which is not imported before it is needed: it brings torch.
-NAMES = ("arithmetic", "general", "air_quality", "vitals", "traffic", "large")
+NAMES = ("arithmetic", "general", "air_quality", "vitals", "traffic", "judges", "large")
+EMBEDDED_NAMES = tuple(name for name in NAMES if name != "judges")
 RUNS = Path(".cache/training")
 EMBEDDED = Path(__file__).parents[1] / "embedded"
 
@@ -69,7 +71,7 @@ def train_recipe(
     folder: Path,
     *,
     resume: bool,
-    begin: Path | None = None,
+    begin: Sequence[Path] = (),
     stop_at: float | None = None,
 ) -> Llama:
     """Train by `recipe`; checkpoints and the log go to `folder`."""
@@ -142,7 +144,10 @@ def train_all(options: argparse.Namespace) -> bool:
             training = replace(shrink(training), budget_s=None, workers=training.workers)
         print(f"{name}: {budget_s:.0f} s on {options.device}", file=sys.stderr, flush=True)
         recipe = replace(recipe, training=training)
-        model = train_recipe(recipe, runs / name, resume=True, stop_at=stop_at)
+        parts = [runs / part / "checkpoint.pt" for part in recipe.parts]
+        # On a machine that has not trained its parts a model begins from nothing.
+        begin = parts if all(part.exists() for part in parts) and not options.smoke else ()
+        model = train_recipe(recipe, runs / name, resume=True, begin=begin, stop_at=stop_at)
         pack(model, packed)
         shutil.copyfile(runs / name / "log.jsonl", options.out / f"{name}.log.jsonl")
         if time.monotonic() >= stop_at:
@@ -158,7 +163,7 @@ def ship(options: argparse.Namespace) -> None:
     from capabilities.slm.training.recipes import ORDER, RECIPES
 
     found = [name for name in ORDER if (options.out / f"{name}.weights.pt").is_file()]
-    chosen = [name for name in found if not options.only or name in options.only]
+    chosen = [name for name in found if name in (options.only or EMBEDDED_NAMES)]
     if not chosen:
         raise SystemExit(f"no NAME.weights.pt in {options.out}: train with `all --out` first")
     for name in chosen:
@@ -192,7 +197,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--compile", action="store_true", help="with torch.compile")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument(
-        "--begin", type=Path, default=None, help="a checkpoint to start from; it may be shallower"
+        "--begin",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="a checkpoint to start from, it may be shallower; several stand side by side",
     )
     parser.add_argument("--smoke", action="store_true", help="a few steps of a toy model")
     parser.add_argument(

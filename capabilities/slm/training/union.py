@@ -28,6 +28,8 @@ DOMAINS: dict[str, tuple[Sampler, Sampler, float]] = {
     "traffic": (traffic.sample, traffic.held_out_example, 0.1),
     "general": (general.sample, general.held_out_any, 0.3),
 }
+# Their standards' rules in one model, which `large` is grown from (joining.py).
+JUDGES = ("air_quality", "vitals", "traffic")
 _DECLINED = "decline"
 # Asked of the general model these are the wide world's; here a specialist's knowledge answers.
 _ANSWERED = re.compile(r"heart|pulse|oxygen|blood|fever|air quality|traffic|speed|density|flow|\d")
@@ -44,8 +46,7 @@ def belongs(example: Example) -> bool:
     return not any(answer in general.expert_answers() for _, answer in example.history)
 
 
-def _draw(rng: random.Random, *, held_out: bool) -> Example:
-    names = tuple(DOMAINS)
+def _draw(rng: random.Random, names: tuple[str, ...], *, held_out: bool) -> Example:
     name = rng.choices(names, weights=[DOMAINS[n][2] for n in names])[0]
     trained, kept, _ = DOMAINS[name]
     while True:
@@ -56,9 +57,19 @@ def _draw(rng: random.Random, *, held_out: bool) -> Example:
 
 def sample(rng: random.Random) -> Example:
     """One training example of any domain."""
-    return _draw(rng, held_out=False)
+    return _draw(rng, tuple(DOMAINS), held_out=False)
 
 
 def held_out_example(rng: random.Random) -> Example:
     """One evaluation example of any domain, in the domain's own held-out wordings."""
-    return _draw(rng, held_out=True)
+    return _draw(rng, tuple(DOMAINS), held_out=True)
+
+
+def judged(rng: random.Random) -> Example:
+    """One training example of the air, of vital signs or of traffic."""
+    return _draw(rng, JUDGES, held_out=False)
+
+
+def held_out_judged(rng: random.Random) -> Example:
+    """One evaluation example of the air, of vital signs or of traffic."""
+    return _draw(rng, JUDGES, held_out=True)

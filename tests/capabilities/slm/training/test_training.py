@@ -188,11 +188,15 @@ def test_a_run_may_begin_from_a_shallower_model_without_exits(tmp_path: Path) ->
     taught = train(first, lambda _: example, [example], tmp_path / "a")
     grown = replace(first, steps=1, warmup_steps=10**9, model=replace(shape, layers=3, exits=(1,)))
     model = train(
-        grown, lambda _: example, [example], tmp_path / "b", begin=tmp_path / "a" / "checkpoint.pt"
+        grown,
+        lambda _: example,
+        [example],
+        tmp_path / "b",
+        begin=[tmp_path / "a" / "checkpoint.pt"],
     )
     ids = torch.randint(16, 3000, (2, 20))
     assert torch.allclose(model(ids), taught(ids), atol=1e-4)  # the first rate is next to nothing
-    wider, begin = replace(grown, model=replace(shape, width=64)), tmp_path / "a" / "checkpoint.pt"
+    wider, begin = replace(grown, model=replace(shape, width=64)), [tmp_path / "a/checkpoint.pt"]
     with pytest.raises(ValueError, match="another shape"):
         train(wider, lambda _: example, [example], tmp_path / "c", begin=begin)
 
@@ -207,11 +211,53 @@ def test_attention_written_out_is_that_of_torch(dtype: torch.dtype) -> None:
     assert torch.allclose(found.float(), expected.float(), atol=0.03)
 
 
+TEXT = "Text:\npump-1 was cleaned by Ida.\nfan-2 load 7%\nQuestion: "
+TOGETHER = Example(
+    TEXT + "who cleaned pump-1?",
+    "Ida",
+    scratchpad="pump-1: who",
+    siblings=(
+        Example(TEXT + "what is the load of fan-2?", "7%"),
+        Example(TEXT + "who?", "Nobody knows who."),
+    ),
+)
+
+
+def test_questions_that_share_a_text_are_answered_as_if_each_were_alone() -> None:
+    torch.manual_seed(1)
+    model, tokenizer = Llama(replace(TINY, layers=2)), load_tokenizer()
+    # Beside a row of one question, which is padded or pads.
+    batch = make_batch(tokenizer, [TOGETHER, Example("hi", "Hello.")])
+    assert batch.branches is not None
+    logits = model.logits(model.hidden(batch.ids, batch.branches)[-1])
+    alone = [replace(TOGETHER, siblings=()), *TOGETHER.siblings]
+    expected = []
+    for example in alone:
+        one = make_batch(tokenizer, [example])
+        assert one.branches is None
+        expected.append(model(one.ids)[one.targets != IGNORE])
+    found = logits[0][batch.targets[0] != IGNORE]
+    assert torch.allclose(found, torch.cat(expected), atol=1e-5)
+    single = make_batch(tokenizer, [Example("hi", "Hello.")])
+    kept = logits[1][batch.targets[1] != IGNORE]
+    assert torch.allclose(kept, model(single.ids)[single.targets != IGNORE], atol=1e-5)
+    assert batch.ids.shape[1] < sum(make_batch(tokenizer, [e]).ids.shape[1] for e in alone)
+
+
+def test_a_row_of_questions_counts_as_right_when_all_are(tmp_path: Path) -> None:
+    config = TrainingConfig(steps=60, batch_tokens=512, warmup_steps=5, model=TINY)
+    model = train(config, lambda _: TOGETHER, [TOGETHER], tmp_path)
+    right = exact_by_category(model, load_tokenizer(), [TOGETHER])
+    wrong = replace(TOGETHER, siblings=(replace(TOGETHER.siblings[0], answer="8%"),))
+    assert right["all"] == 1.0
+    assert exact_by_category(model, load_tokenizer(), [wrong])["all"] == 0.0
+
+
 def test_workers_draw_the_same_batches_for_the_same_seed() -> None:
     sampler = RECIPES["arithmetic"].sample
     first, second = (stream(sampler, 5, 512, workers=2) for _ in range(2))
     for _ in range(4):
-        (ids, targets), (again, _) = next(first), next(second)
+        (ids, targets, _), (again, _, _) = next(first), next(second)
         assert torch.equal(ids, again)
         assert ids.shape == targets.shape
 
