@@ -11,7 +11,7 @@ import msgspec
 
 from agents.orchestrator.plan import Plan, PlanRefused, Step, checked
 from benchmarks._models_arithmetic import share
-from capabilities.slm.training import general, plans, reading, texts
+from capabilities.slm.training import general, plans, reading, reading_tasks, texts
 from capabilities.slm.training.chat import Example
 
 Ask = Callable[[Sequence[Example]], list[str]]
@@ -85,7 +85,7 @@ def measure(
     makers: dict[str, Callable[[], list[Example]]] = {
         "plan": lambda: [plans.example(rng, held_out=True) for _ in range(count)],
         "extract": lambda: extract_cases(rng, count, tokens),
-        "reading_tasks": lambda: [reading.tasks_example(rng, held_out=True) for _ in range(count)],
+        "reading_tasks": lambda: [reading_tasks.example(rng, held_out=True) for _ in range(count)],
         "reword": lambda: [texts.reword_example(rng, held_out=True) for _ in range(count)],
         "join": lambda: [texts.join_example(rng, held_out=True) for _ in range(count)],
     }

@@ -80,7 +80,8 @@ def _topic_part(rng: random.Random, *, held_out: bool) -> _Part:
     """A part for an expert that some user runs: its name is its matter."""
     words = outside.outside_words()[held_out]
     topic = rng.choice(words) if rng.random() < 0.7 else outside.invented(rng)
-    asked = rng.choice(_TOPICS_HELD_OUT if held_out else plan_words.TOPICS)
+    trained = (*plan_words.TOPICS, *plan_words.further("topics"))
+    asked = rng.choice(_TOPICS_HELD_OUT if held_out else trained)
     if not held_out:
         topic = variety.strange(rng) if rng.random() < 0.5 else topic
         if rng.random() < _LOOSE_SHARE:
@@ -105,7 +106,8 @@ def _part(rng: random.Random, *, held_out: bool, calculation: bool = False) -> _
         return _topic_part(rng, held_out=held_out)
     name = _NAMES[0] if calculation or rng.random() < 0.25 else rng.choice(_NAMES)
     new = held_out and rng.random() < 0.5
-    pattern = rng.choice((_HELD_OUT if new else plan_words.PARTS)[name])
+    pool = (_HELD_OUT if new else plan_words.PARTS)[name]
+    pattern = rng.choice(pool if held_out else (*pool, *plan_words.further(name)))
     if not held_out and rng.random() < _LOOSE_SHARE:
         strange = [variety.strange(rng) for _ in range(3)] if rng.random() < 0.6 else []
         pattern = loosened(rng, pattern, strange)
@@ -115,6 +117,8 @@ def _part(rng: random.Random, *, held_out: bool, calculation: bool = False) -> _
 
 def _following(rng: random.Random, parent: int, *, held_out: bool) -> _Part:
     pool = _FOLLOWING_HELD_OUT if held_out and rng.random() < 0.3 else plan_words.FOLLOWING
+    if not held_out:
+        pool = (*pool, *plan_words.further_steps("following"))
     asked, question = rng.choice(pool)
     number = str(rng.randrange(2, 100))
     asked = fill(rng, asked).replace("{n}", number)
@@ -126,6 +130,11 @@ def _parts(rng: random.Random, *, held_out: bool) -> tuple[list[_Part], list[str
     """The parts, and the connector before each but the first."""
     together = _TOGETHER_HELD_OUT if held_out and rng.random() < 0.4 else plan_words.TOGETHER
     then = _THEN_HELD_OUT if held_out and rng.random() < 0.4 else plan_words.THEN
+    pairs: tuple[tuple[str, str], ...] = plan_words.PAIR
+    if not held_out:
+        together = (*together, *plan_words.further("together"))
+        then = (*then, *plan_words.further("then"))
+        pairs = (*pairs, *plan_words.further_steps("pair"))
     draw = rng.random()
     if draw < 0.1:
         return [_part(rng, held_out=held_out)], []
@@ -138,7 +147,7 @@ def _parts(rng: random.Random, *, held_out: bool) -> tuple[list[_Part], list[str
         return parts, connectors
     if draw < 0.4:  # two at once, and a third on both
         parts = [_part(rng, held_out=held_out, calculation=True) for _ in "ab"]
-        asked, question = rng.choice(plan_words.PAIR)
+        asked, question = rng.choice(pairs)
         question = question.replace("{r}", "{1}").replace("{s}", "{2}")
         parts.append(_Part(fill(rng, asked), question, _NAMES[0], (1, 2)))
         return parts, [rng.choice(together), rng.choice(plan_words.THEN[:5])]

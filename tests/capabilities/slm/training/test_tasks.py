@@ -13,7 +13,16 @@ import pytest
 from agents.orchestrator.plan import Plan, checked
 from capabilities.slm import tasks
 from capabilities.slm.schema import to_gbnf
-from capabilities.slm.training import general, outside, plans, reading, texts, union, variety
+from capabilities.slm.training import (
+    general,
+    outside,
+    plans,
+    reading,
+    reading_tasks,
+    texts,
+    union,
+    variety,
+)
 from capabilities.slm.training.chat import Example
 from capabilities.slm.training.tokenizer import load_tokenizer
 
@@ -75,7 +84,7 @@ def test_a_fact_that_is_there_is_stated_once() -> None:
 
 
 def test_tasks_for_readers_are_at_most_three_and_name_what_is_asked() -> None:
-    for example in drawn(reading.tasks_example, 300, held_out=True):
+    for example in drawn(reading_tasks.example, 300, held_out=True):
         found = json.loads(example.answer)
         jsonschema.validate(found, tasks.READING_SCHEMA)
         assert len(set(found["tasks"])) == len(found["tasks"])
