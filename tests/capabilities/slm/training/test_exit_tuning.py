@@ -17,11 +17,11 @@ from capabilities.segments import calibration  # noqa: E402
 from capabilities.slm import header  # noqa: E402
 from capabilities.slm.training import calibrating, exit_tuning  # noqa: E402
 from capabilities.slm.training.batches import IGNORE, make_batch  # noqa: E402
-from capabilities.slm.training.chat import Example  # noqa: E402
+from capabilities.slm.training.chat import Example, prompt_ids  # noqa: E402
 from capabilities.slm.training.exits import exits_of  # noqa: E402
 from capabilities.slm.training.harness import TrainingConfig, train  # noqa: E402
 from capabilities.slm.training.model import Llama, ModelConfig  # noqa: E402
-from capabilities.slm.training.tokenizer import load_tokenizer  # noqa: E402
+from capabilities.slm.training.tokenizer import END, load_tokenizer, special_id  # noqa: E402
 
 SHAPE = ModelConfig(width=32, layers=3, heads=2, kv_heads=2, feed_forward=64)
 BRIEF: dict[str, Any] = {"seconds": 600.0, "seed": 1, "steps": 100, "rows": 200}
@@ -99,6 +99,35 @@ def test_what_an_exit_says_otherwise_bounds_how_far_it_is_believed(trained: Path
     assert found[2].answers == 400
     assert found[2].tokens > 400
     assert calibrating.calibrated(model, draw, answers=0) == {}
+
+
+@pytest.mark.parametrize("passes", [3, 100])
+def test_own_answers_are_what_greedy_decoding_writes_token_by_token(passes: int) -> None:
+    torch.manual_seed(4)
+    shape = ModelConfig(width=32, layers=2, heads=2, kv_heads=2, feed_forward=64, exits=(1,))
+    model = Llama(shape).eval()
+    with torch.no_grad():
+        model.embedding.weight.mul_(20)  # so that what it says depends on what it reads
+    tokenizer, end = load_tokenizer(), special_id(END)
+    asked = [
+        Example("who are you?", "A node of the mesh, and glad to be."),
+        Example("2+2", "2 + 2 = 4", scratchpad="2+2=4"),
+    ]
+    batch = make_batch(tokenizer, asked)
+    states, best, own = calibrating.own_answers(model, batch, passes)
+    for row, example in enumerate(asked):
+        prompt = prompt_ids(tokenizer, example)
+        said: list[int] = []
+        while len(prompt) + len(said) <= batch.ids.shape[1] and end not in said:
+            with torch.no_grad():
+                said.append(int(model(torch.tensor([prompt + said]))[0, -1].argmax()))
+        settled = best[row][own[row]].tolist()
+        assert settled == (said if passes == 100 else said[: len(settled)])
+        assert len(settled) >= min(passes, len(said))
+        ids = torch.tensor([prompt + settled[:-1]])
+        with torch.no_grad():
+            rows = model.hidden(ids)[0][0, len(prompt) - 1 :]
+        assert torch.allclose(states[0][row][own[row]], rows, atol=1e-5)
 
 
 def test_the_command_writes_exits_that_say_how_far_they_are_believed(
