@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from capabilities.slm.training.model import Block, Llama
+from capabilities.slm.training.model import Block, Llama, causal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,10 +126,11 @@ def _lengths(part: Llama, ids: Tensor, layers: int) -> Tensor:
     measured = []
     rows = part.embedding(ids)
     table = part.table[:, : ids.shape[1]]
+    mask = causal(ids.shape[1], rows.dtype, rows.device)
     for block in part.blocks:
         assert isinstance(block, Block)
         measured.append(_typical(rows))
-        rows = rows + block.attention(block.attention_norm(rows), table)
+        rows = rows + block.attention(block.attention_norm(rows), table, mask)
         measured.append(_typical(rows))
         fed = block.feed_norm(rows)
         rows = rows + block.down(torch.nn.functional.silu(block.gate(fed)) * block.up(fed))

@@ -52,8 +52,17 @@ def rotate(rows: Tensor, table: Tensor) -> Tensor:
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1).flatten(-2)
 
 
-def branched(branches: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions `[batch, length]` and what each may not see `[batch, 1, length, length]`.
+def causal(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """What is added to scores so that nothing sees what comes later: `[length, length]`.
+
+    Added, not filled in: on a CPU that halves the time of long rows (116 to 69 milliseconds for 5
+    rows of 718 tokens).
+    """
+    return torch.full((length, length), -torch.inf, dtype=dtype, device=device).triu(1)
+
+
+def branched(branches: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Positions `[batch, length]` and what is added to scores `[batch, 1, length, length]`.
 
     A row begins with what its questions have in common (branch 0); each question and its answer
     (branches 1, 2, ...) sees that and itself, at the positions it would have if it stood alone.
@@ -66,21 +75,19 @@ def branched(branches: Tensor) -> tuple[Tensor, Tensor]:
     positions = index - start + common * (branches != 0)
     one, other = branches[:, :, None], branches[:, None, :]
     seen = (index[:, None] >= index) & ((other == 0) | (other == one))
-    return positions, ~seen[:, None]
+    hidden = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return positions, hidden.masked_fill_(~seen, -torch.inf)[:, None]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, unseen: Tensor | None = None) -> Tensor:
-    """Causal attention over `[batch, heads, length, head_width]`, its scores written out.
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention over `[batch, heads, length, head_width]`, its scores written out.
 
-    `unseen` says more than that what comes later is not seen. On a CPU the backward pass of torch's
+    `mask` is added to the scores. On a CPU the backward pass of torch's
     own kernel takes five times as long in bfloat16 (33 to 7 milliseconds for 28 rows of 100
     tokens); rows here are short.
     """
-    length, head_width = q.shape[-2:]
-    scores = (q @ k.mT) * head_width**-0.5
-    if unseen is None:
-        unseen = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-    return scores.masked_fill(unseen, -torch.inf).softmax(-1, dtype=v.dtype) @ v
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT + mask.to(q.dtype)
+    return scores.softmax(-1, dtype=v.dtype) @ v
 
 
 class Attention(nn.Module):
@@ -93,7 +100,7 @@ class Attention(nn.Module):
         self.v = nn.Linear(config.width, kv_width, bias=False)
         self.out = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, rows: Tensor, table: Tensor, unseen: Tensor | None = None) -> Tensor:
+    def forward(self, rows: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
         batch, length, width = rows.shape
         config = self.config
 
@@ -103,17 +110,17 @@ class Attention(nn.Module):
         q = rotate(split(self.q(rows), config.heads), table)
         k = rotate(split(self.k(rows), config.kv_heads), table)
         v = split(self.v(rows), config.kv_heads)
-        if rows.is_cuda or config.kv_heads != config.heads:
+        if mask is None or rows.is_cuda or config.kv_heads != config.heads:
             mixed = functional.scaled_dot_product_attention(
                 q,
                 k,
                 v,
-                attn_mask=None if unseen is None else ~unseen,
-                is_causal=unseen is None,
+                attn_mask=mask if mask is None else mask.to(q.dtype),
+                is_causal=mask is None,
                 enable_gqa=config.kv_heads != config.heads,
             )
         else:
-            mixed = attend(q, k, v, unseen)
+            mixed = attend(q, k, v, mask)
         result: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, length, width))
         return result
 
@@ -128,8 +135,8 @@ class Block(nn.Module):
         self.up = nn.Linear(config.width, config.feed_forward, bias=False)
         self.down = nn.Linear(config.feed_forward, config.width, bias=False)
 
-    def forward(self, rows: Tensor, table: Tensor, unseen: Tensor | None = None) -> Tensor:
-        rows = rows + self.attention(self.attention_norm(rows), table, unseen)
+    def forward(self, rows: Tensor, table: Tensor, mask: Tensor | None) -> Tensor:
+        rows = rows + self.attention(self.attention_norm(rows), table, mask)
         fed = self.feed_norm(rows)
         result: Tensor = rows + self.down(functional.silu(self.gate(fed)) * self.up(fed))
         return result
@@ -184,14 +191,18 @@ class Llama(nn.Module):
         `branches` are those of `branched`, where a row holds several questions.
         """
         rows = self.embedding(ids)
+        kind = rows.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else rows.dtype
         if branches is None:
-            table, unseen = self.table[:, : ids.shape[1]], None
+            table = self.table[:, : ids.shape[1]]
+            # A GPU is fastest when it is told that nothing but what comes later is hidden.
+            mask = None if rows.is_cuda else causal(ids.shape[1], dtype, rows.device)
         else:
-            positions, unseen = branched(branches)
+            positions, mask = branched(branches, dtype)
             table = self.table[:, positions].unsqueeze(2)  # the same for every head
         states = []
         for block in self.blocks:
-            rows = block(rows, table, unseen)
+            rows = block(rows, table, mask)
             states.append(rows)
         return states
 

@@ -25,7 +25,7 @@ from capabilities.slm.training.harness import (  # noqa: E402
     make_batch,
     train,
 )
-from capabilities.slm.training.model import Llama, ModelConfig, attend, deepened  # noqa: E402
+from capabilities.slm.training.model import Llama, ModelConfig, attend, causal, deepened  # noqa: E402
 from capabilities.slm.training.optimiser import orthogonalise  # noqa: E402
 from capabilities.slm.training.recipes import ORDER, RECIPES  # noqa: E402
 from capabilities.slm.training.tokenizer import (  # noqa: E402
@@ -206,7 +206,7 @@ def test_attention_written_out_is_that_of_torch(dtype: torch.dtype) -> None:
     torch.manual_seed(1)
     q, k, v = (torch.randn(2, 3, 17, 8, dtype=dtype) for _ in range(3))
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    found = attend(q, k, v)
+    found = attend(q, k, v, causal(17, dtype, q.device))
     assert found.dtype == dtype
     assert torch.allclose(found.float(), expected.float(), atol=0.03)
 
