@@ -13,12 +13,14 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from agents.faces import demo
 from agents.faces.client import ControlClient
 from agents.faces.demo import Demo, DemoNode
 from benchmarks import _cooperation_cache
+from benchmarks._greedy import Greedy
 from benchmarks._models_arithmetic import same_number, value_of
 from benchmarks._report import progress
 from capabilities.slm.embedded import embedded_models
@@ -29,6 +31,8 @@ PARAPHRASES, PARAPHRASES_QUICK = 200, 60  # of each domain
 NEAR, NEAR_QUICK = 1000, 200
 TIMEOUT_S = 30.0
 DESK = "desk"
+LARGE = "large"
+THINK_END = "<|/think|>"
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,6 @@ def measure(*, quick: bool, seed: int) -> dict[str, Any]:
         for key, d in DOMAINS.items()
         if d.model not in shipped
     }
-    missing["large"] = "the package carries no large model of all domains"
     rng = random.Random(seed)
     count = PER_DOMAIN_QUICK if quick else PER_DOMAIN
     questions = [(key, *d.draw(rng)) for key, d in domains.items() for _ in range(count)]
@@ -117,12 +120,16 @@ def measure(*, quick: bool, seed: int) -> dict[str, Any]:
     ]
     with KnowingDemo(tuple(nodes)) as running:
         figures = asyncio.run(_on_mesh(running, questions, domains))
+    if LARGE in shipped:
+        large = _large(shipped[LARGE].path, questions)
+    else:
+        large, missing["large"] = None, "the package carries no large model of all domains"
     progress("cache ...")
     near, pairs = (NEAR_QUICK, PARAPHRASES_QUICK) if quick else (NEAR, PARAPHRASES)
     cache = _cooperation_cache.measure(pairs, near, seed, sweep=not quick)
     return {
         **figures,
-        "large": None,
+        "large": large,
         "wrong_cache_hits": cache.pop("wrong_cache_hits"),
         "paraphrase_hits": cache.pop("paraphrase_hits"),
         "cache": cache,
@@ -132,6 +139,18 @@ def measure(*, quick: bool, seed: int) -> dict[str, Any]:
 
 
 Asked = list[tuple[str, str, Callable[[str], bool]]]
+
+
+def _large(path: Path, questions: Asked) -> float:
+    """The share that the model of all domains gets right, asked the same without a mesh."""
+    progress("large ...")
+    model = Greedy(path)
+    try:
+        asked = [model.prompt([{"role": "user", "content": text}]) for _, text, _ in questions]
+        told = [model.text(reply).split(THINK_END)[-1].strip() for reply in model.replies(asked)]
+    finally:
+        model.close()
+    return _share([right(text) for (_, _, right), text in zip(questions, told, strict=True)])
 
 
 async def _on_mesh(running: Demo, questions: Asked, domains: dict[str, Domain]) -> dict[str, Any]:

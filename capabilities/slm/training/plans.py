@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from capabilities.slm.tasks import MAX_PLAN_STEPS, PLAN, plan_request
 from capabilities.slm.training import outside, plan_words, variety
@@ -18,6 +18,8 @@ from capabilities.slm.training.wordings import fill, loosened
 
 if TYPE_CHECKING:
     import random
+
+_T = TypeVar("_T")
 
 CATEGORY = "plan"
 _NAMES = (
@@ -59,6 +61,8 @@ _THEN_HELD_OUT = ("{a}, and when you have it {b}", "{a}. afterwards {b}")
 _LOOSE_SHARE = 0.4  # of parts with words in them that do not matter, and are copied too
 _SALAD_SHARE = 0.12  # of parts that are words without sense around the matter of a listed expert
 _DROP_SHARE = 0.08  # of parts whose name the list lacks
+_DROP_SHARE_TRAINED = 0.2  # more of what is trained on: a name that is nearly right is a temptation
+_OWN_SHARE = 0.45  # of the wordings that are trained on, from plan_words.py; the rest from its text
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,17 @@ def _numbered(rng: random.Random, pattern: str) -> str:
     return text.replace("{w}", rng.choice(outside.outside_words()[0]))
 
 
+def _own_or(rng: random.Random, own: tuple[_T, ...], further: tuple[_T, ...]) -> tuple[_T, ...]:
+    return own if rng.random() < _OWN_SHARE else further
+
+
 def _topic_part(rng: random.Random, *, held_out: bool) -> _Part:
     """A part for an expert that some user runs: its name is its matter."""
     words = outside.outside_words()[held_out]
     topic = rng.choice(words) if rng.random() < 0.7 else outside.invented(rng)
-    trained = (*plan_words.TOPICS, *plan_words.further("topics"))
-    asked = rng.choice(_TOPICS_HELD_OUT if held_out else trained)
+    asked = rng.choice(_TOPICS_HELD_OUT) if held_out else ""
     if not held_out:
+        asked = rng.choice(_own_or(rng, plan_words.TOPICS, plan_words.further("topics")))
         topic = variety.strange(rng) if rng.random() < 0.5 else topic
         if rng.random() < _LOOSE_SHARE:
             asked = loosened(rng, asked, [variety.strange(rng) for _ in range(3)])
@@ -107,7 +115,7 @@ def _part(rng: random.Random, *, held_out: bool, calculation: bool = False) -> _
     name = _NAMES[0] if calculation or rng.random() < 0.25 else rng.choice(_NAMES)
     new = held_out and rng.random() < 0.5
     pool = (_HELD_OUT if new else plan_words.PARTS)[name]
-    pattern = rng.choice(pool if held_out else (*pool, *plan_words.further(name)))
+    pattern = rng.choice(pool if held_out else _own_or(rng, pool, plan_words.further(name)))
     if not held_out and rng.random() < _LOOSE_SHARE:
         strange = [variety.strange(rng) for _ in range(3)] if rng.random() < 0.6 else []
         pattern = loosened(rng, pattern, strange)
@@ -118,7 +126,7 @@ def _part(rng: random.Random, *, held_out: bool, calculation: bool = False) -> _
 def _following(rng: random.Random, parent: int, *, held_out: bool) -> _Part:
     pool = _FOLLOWING_HELD_OUT if held_out and rng.random() < 0.3 else plan_words.FOLLOWING
     if not held_out:
-        pool = (*pool, *plan_words.further_steps("following"))
+        pool = _own_or(rng, pool, plan_words.further_steps("following"))
     asked, question = rng.choice(pool)
     number = str(rng.randrange(2, 100))
     asked = fill(rng, asked).replace("{n}", number)
@@ -132,9 +140,9 @@ def _parts(rng: random.Random, *, held_out: bool) -> tuple[list[_Part], list[str
     then = _THEN_HELD_OUT if held_out and rng.random() < 0.4 else plan_words.THEN
     pairs: tuple[tuple[str, str], ...] = plan_words.PAIR
     if not held_out:
-        together = (*together, *plan_words.further("together"))
-        then = (*then, *plan_words.further("then"))
-        pairs = (*pairs, *plan_words.further_steps("pair"))
+        together = _own_or(rng, together, plan_words.further("together"))
+        then = _own_or(rng, then, plan_words.further("then"))
+        pairs = _own_or(rng, pairs, plan_words.further_steps("pair"))
     draw = rng.random()
     if draw < 0.1:
         return [_part(rng, held_out=held_out)], []
@@ -177,7 +185,8 @@ def _joined(rng: random.Random, parts: list[_Part], connectors: list[str]) -> st
 def _names(rng: random.Random, parts: list[_Part], *, held_out: bool) -> list[str]:
     """The list that the prompt gives: the names needed, most of them, and others."""
     needed = list(dict.fromkeys(part.name for part in parts))
-    listed = [name for name in needed if rng.random() >= _DROP_SHARE]
+    drop = _DROP_SHARE if held_out else _DROP_SHARE_TRAINED
+    listed = [name for name in needed if rng.random() >= drop]
     others = [name for name in _NAMES if name not in needed]
     # Other experts too: what is on the list need not be known.
     others += [_topic_part(rng, held_out=held_out).name for _ in range(3)]

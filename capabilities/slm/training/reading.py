@@ -38,10 +38,11 @@ if TYPE_CHECKING:
 EXTRACT_CATEGORY = "extract"
 QUESTIONS_FILE = Path(__file__).parent / "reading_questions.txt"
 _ABSENT_SHARE = 0.25
+_ABSENT_SHARE_TRAINED = 0.33
 _LINES = (9, 17)  # of a text: with their length about 200 to 400 tokens
 _LINES_SHORT = (2, 9)
 _SHORT_SHARE = 0.45  # of the texts that are trained on
-STRANGE_SHARE = 0.5  # of names, things and causes that are trained on
+STRANGE_SHARE = 0.65  # of names, things and causes that are trained on
 _ALSO_SHARE = 0.7  # of the questions that are trained on, asked in further ways
 _TOGETHER = (4, 9)  # questions about one text that is trained on
 _LOOSE_SHARE = 0.1  # of the questions that are trained on, with words that do not matter
@@ -325,7 +326,7 @@ def _asking(
     rng: random.Random, text: str, facts: list[Fact], *, as_json: bool, held_out: bool
 ) -> Example:
     value: str | None
-    if rng.random() < _ABSENT_SHARE:
+    if rng.random() < (_ABSENT_SHARE if held_out else _ABSENT_SHARE_TRAINED):
         fact, quote = _absent(rng, facts, held_out=held_out), None
         asked, value = rng.choice(fact.asked), None
         beside = next((other for other in facts if other.key[0] == fact.key[0]), None)
@@ -381,7 +382,7 @@ def _absent(rng: random.Random, facts: list[Fact], *, held_out: bool) -> Fact:
     while True:
         maker = rng.choice((_reading_line, _reading_line, _event_line, _count_line))
         fact = maker(rng, 0, held_out=held_out)
-        if rng.random() < 0.6:
+        if rng.random() < (0.6 if held_out else 0.5):
             # The same subject as a fact that is there, or the same attribute of another one.
             subject = rng.choice(facts).key[0]
             old = fact.key[0]
