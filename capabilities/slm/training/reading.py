@@ -1,7 +1,7 @@
 """Reading: facts found in reports and logs, or not there.
 
 Texts of 200 to 400 tokens are generated: logs of nodes and sensors line by line, reports of a day
-in sentences. In what is trained on, half of the names and things are words that nobody knows
+in sentences. In what is trained on, two thirds of the names and things are words nobody knows
 (variety.py): finding must not rest on a list of words. A question asks for one fact. The answer
 quotes the line or sentence word for word (from its subject on, where the fact stands behind it),
 then names the fact; an absent fact, as often as not beside one that looks like it, is said to be
