@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import random
 
 _T = TypeVar("_T")
+_Texts = tuple[str, ...]
+_Steps = tuple[tuple[str, str], ...]  # what is asked, and the step that is meant
 
 CATEGORY = "plan"
 _NAMES = (
@@ -124,7 +126,8 @@ def _part(rng: random.Random, *, held_out: bool, calculation: bool = False) -> _
 
 
 def _following(rng: random.Random, parent: int, *, held_out: bool) -> _Part:
-    pool = _FOLLOWING_HELD_OUT if held_out and rng.random() < 0.3 else plan_words.FOLLOWING
+    new = held_out and rng.random() < 0.3
+    pool: _Steps = _FOLLOWING_HELD_OUT if new else plan_words.FOLLOWING
     if not held_out:
         pool = _own_or(rng, pool, plan_words.further_steps("following"))
     asked, question = rng.choice(pool)
@@ -136,9 +139,11 @@ def _following(rng: random.Random, parent: int, *, held_out: bool) -> _Part:
 
 def _parts(rng: random.Random, *, held_out: bool) -> tuple[list[_Part], list[str]]:
     """The parts, and the connector before each but the first."""
-    together = _TOGETHER_HELD_OUT if held_out and rng.random() < 0.4 else plan_words.TOGETHER
-    then = _THEN_HELD_OUT if held_out and rng.random() < 0.4 else plan_words.THEN
-    pairs: tuple[tuple[str, str], ...] = plan_words.PAIR
+    together: _Texts = plan_words.TOGETHER
+    if held_out and rng.random() < 0.4:
+        together = _TOGETHER_HELD_OUT
+    then: _Texts = _THEN_HELD_OUT if held_out and rng.random() < 0.4 else plan_words.THEN
+    pairs: _Steps = plan_words.PAIR
     if not held_out:
         together = _own_or(rng, together, plan_words.further("together"))
         then = _own_or(rng, then, plan_words.further("then"))
