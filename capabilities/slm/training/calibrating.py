@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ANSWERS = 2000
 SEED = 1_000_003  # of the answers; benchmarks draw theirs with small ones
 _TOGETHER = 32  # answers of similar length in one pass
-_PASSES = 48  # through an answer: what is not settled then, about one token in a thousand, is left
+_PASSES = 48  # through an answer; what is not settled then is left out
 _ROWS = 2048  # rows through a head at once: its logits are 3,072 floats each
 
 

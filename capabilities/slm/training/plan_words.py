@@ -11,13 +11,14 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from capabilities.slm.training.wordings import sections
+
 FURTHER_FILE = Path(__file__).parent / "plan_words.txt"
 
 
-@cache
 def further(kind: str) -> tuple[str, ...]:
     """The patterns of plan_words.txt for a name or a joint; raises KeyError."""
-    return _further()[kind]
+    return sections(FURTHER_FILE)[kind]
 
 
 @cache
@@ -25,18 +26,6 @@ def further_steps(kind: str) -> tuple[tuple[str, str], ...]:
     """As `further`, of parts on earlier results: each with the step that is meant."""
     pairs = (line.split(" => ") for line in further(kind))
     return tuple((asked, step) for asked, step in pairs)
-
-
-@cache
-def _further() -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = {}
-    patterns: list[str] = []
-    for line in FURTHER_FILE.read_text().splitlines():
-        if line.startswith("= "):
-            patterns = found.setdefault(line[2:], [])
-        elif line and not line.startswith("#"):
-            patterns.append(line)
-    return {kind: tuple(lines) for kind, lines in found.items()}
 
 
 # What is asked of each name.

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,7 @@ from capabilities.slm.tasks import (
 )
 from capabilities.slm.training import variety
 from capabilities.slm.training.chat import Example
-from capabilities.slm.training.wordings import fill, loosened
+from capabilities.slm.training.wordings import fill, loosened, sections
 
 if TYPE_CHECKING:
     import random
@@ -93,7 +92,8 @@ _CAUSES_HELD_OUT = ("a worn belt", "frost", "a wrong setting")
 class Asked:
     """A question to a fact, held out and not; its answer, and `what` of the subject it asks for.
 
-    `kind` names its further forms in reading_questions.txt.
+    `kind` names its further forms in reading_questions.txt: {who} is the subject, {what} what of
+    it, {event} what befell it.
     """
 
     known: str
@@ -106,19 +106,6 @@ class Asked:
         """The same of another subject."""
         known, new = self.known.replace(old, subject), self.new.replace(old, subject)
         return replace(self, known=known, new=new)
-
-
-@cache
-def further_questions() -> dict[str, tuple[str, ...]]:
-    """The patterns of reading_questions.txt by kind; {who} is a subject, {what} what of it."""
-    found: dict[str, list[str]] = {}
-    for line in QUESTIONS_FILE.read_text().splitlines():
-        mark, _, text = line.partition(" ")
-        if mark == "=":
-            patterns = found.setdefault(text, [])
-        elif line and mark != "#":
-            patterns.append(line)
-    return {kind: tuple(patterns) for kind, patterns in found.items()}
 
 
 @dataclass(frozen=True)
@@ -353,7 +340,7 @@ def _asking(
 
 def _question(rng: random.Random, fact: Fact, asked: Asked, *, held_out: bool) -> str:
     if not held_out and rng.random() < _ALSO_SHARE:
-        further = further_questions()
+        further = sections(QUESTIONS_FILE)
         kinds = [kind for kind in (asked.kind, f"{asked.kind}_of") if kind in further]
         pattern = rng.choice(further[rng.choice(kinds)])
         put = {"who": fact.key[0], "what": asked.what.removesuffix(" when"), "event": fact.event}

@@ -7,11 +7,26 @@ the operation takes them ("subtract {b} from {a}").
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
+    from pathlib import Path
+
+
+@cache
+def sections(path: Path) -> dict[str, tuple[str, ...]]:
+    """The lines of a file of patterns by section: `= name` opens one, `#` begins a comment."""
+    found: dict[str, list[str]] = {}
+    patterns: list[str] = []
+    for line in path.read_text().splitlines():
+        if line.startswith("= "):
+            patterns = found.setdefault(line[2:], [])
+        elif line and not line.startswith("#"):
+            patterns.append(line)
+    return {name: tuple(lines) for name, lines in found.items()}
 
 
 def fill(rng: random.Random, pattern: str) -> str:
