@@ -141,8 +141,8 @@ RECIPES = {
                 warmup_steps=30,
                 cooldown_share=0.6,
                 evaluate_every=400,
-                # general, arithmetic and judges fit into it side by side (joining.py); a third of
-                # its neurons in the last two blocks are none of theirs.
+                # general, arithmetic and judges fit into it side by side (joining.py); two thirds
+                # of its neurons in the last two blocks are none of theirs.
                 model=ModelConfig(
                     width=416,
                     layers=6,
