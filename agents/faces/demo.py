@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import msgspec
 
 from agents.faces.client import ControlClient
 from agents.faces.door import announced
+from agents.faces.ending import orderly, undisturbed
 from agents.views import PeerView
 from mesh.core.errors import ConfigError, GossamerError, ModelError
 from mesh.net.statedir import create_authority, create_identity
@@ -79,6 +80,7 @@ class Demo:
         self._own = state is None
         self.root = state or Path(tempfile.mkdtemp(prefix="gossamer-demo-"))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._signals = ExitStack()
 
     def __enter__(self) -> Demo:
         if (self.root / "authority").exists():
@@ -86,9 +88,8 @@ class Demo:
                 f"{self.root} holds a demonstration that was begun before",
                 hint="take another --state, or delete the folder: nothing of it is needed",
             )
-        # SIGTERM must take the same way out as Ctrl-C, or the agents would stay.
-        self._old_handler = signal.signal(signal.SIGTERM, _exit)
         try:
+            self._signals.enter_context(orderly())
             authority = create_authority(self.root / "authority", "demo")
             for node in self.nodes:
                 create_identity(
@@ -101,13 +102,15 @@ class Demo:
                 )
         except BaseException:
             self._clean()
+            self._signals.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
-        self._clean()
-        signal.signal(signal.SIGTERM, self._old_handler)
+        # A second Ctrl-C in here would leave the agents; it ends within seconds.
+        with self._signals, undisturbed():
+            self.stop()
+            self._clean()
 
     def state(self, name: str) -> Path:
         """The state directory of an agent."""
@@ -122,7 +125,7 @@ class Demo:
         config = self.root / f"{node.name}.toml"
         http = self.http and node is self.nodes[0]
         config.write_text(_toml(node, seeds, http=http), encoding="utf-8")
-        with self.log(node.name).open("ab") as out:
+        with self.log(node.name).open("ab") as out, undisturbed():
             self.processes[node.name] = subprocess.Popen(
                 [sys.executable, "-m", "agents.faces.up", str(config)],
                 stdin=subprocess.DEVNULL,
@@ -148,11 +151,6 @@ class Demo:
     def _clean(self) -> None:
         if self._own:
             shutil.rmtree(self.root, ignore_errors=True)
-
-
-def _exit(number: int, _: object) -> None:
-    # The prompt takes Ctrl-C for "stop this answer"; SIGTERM means all of it.
-    raise SystemExit(128 + number)
 
 
 def _toml(node: DemoNode, seeds: tuple[str, ...], *, http: bool = False) -> str:

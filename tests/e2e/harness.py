@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +68,21 @@ def running_mesh(folder: Path) -> Iterator[Mesh]:
 
         asyncio.run(begin())
         yield Mesh(demo)
+
+
+@contextmanager
+def signals_heeded() -> Iterator[None]:
+    """Signals as a program in a terminal has them, for this process and for those it starts: what
+    nohup started, or a shell in the background, begins with some of them ignored."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def until(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:

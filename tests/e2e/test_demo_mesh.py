@@ -17,8 +17,16 @@ import psutil
 import pytest
 
 from agents.faces.client import ControlClient, Result
+from agents.faces.demo import Demo, roster
 from mesh.core.errors import Rejected
-from tests.e2e.harness import ARITHMETIC, Mesh, processes_of, running_mesh, until
+from tests.e2e.harness import (
+    ARITHMETIC,
+    Mesh,
+    processes_of,
+    running_mesh,
+    signals_heeded,
+    until,
+)
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -206,20 +214,66 @@ def test_demo_once_prints_one_object_and_leaves_no_process(tmp_path: Path) -> No
     assert not processes_of(folder)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     folder = tmp_path / "demo"
-    process = subprocess.Popen(
-        [*GOSSAMER, "demo", "--state", str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    with signals_heeded():
+        process = subprocess.Popen(
+            [*GOSSAMER, "demo", "--state", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
     until(lambda: len(processes_of(folder)) >= 4, "agents are starting")
     process.send_signal(number)
     process.wait(60)
     _, alive = psutil.wait_procs(processes_of(folder), timeout=30)
     assert not alive
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    with signals_heeded():
+        yield
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_an_agent_is_launched_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def interrupted(_: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        begun.append(real([sys.executable, "-c", "import time; time.sleep(600)"], **options))
+        signal.raise_signal(number)  # after the fork, before anybody knows of the process
+        return begun[0]
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    demo = Demo(roster(1), tmp_path / "demo")
+    with pytest.raises((KeyboardInterrupt, SystemExit)), demo:
+        demo.launch(demo.nodes[0], ())
+    assert begun[0].poll() is not None
+    assert demo.processes["desk"] is begun[0]
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_second_signal_does_not_disturb_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[bool] = []
+
+    def stop() -> None:
+        signal.raise_signal(signal.SIGINT)
+        ended.append(True)
+
+    demo = Demo(roster(1), tmp_path / "demo")
+    monkeypatch.setattr(demo, "stop", stop)
+    demo.__enter__()
+    with pytest.raises(KeyboardInterrupt):
+        demo.__exit__()
+    assert ended
 
 
 def test_a_broken_model_is_refused_in_one_line_and_disturbs_nothing_else(tmp_path: Path) -> None:

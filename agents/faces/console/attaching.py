@@ -19,6 +19,7 @@ from pathlib import Path
 
 from agents.faces.client import ControlClient
 from agents.faces.door import default_state
+from agents.faces.ending import orderly, undisturbed
 from agents.faces.joining import CONFIG_FILE, host_name, is_local
 from mesh.core.errors import ConfigError, GossamerError, PeerLost
 from mesh.core.identity import show_id
@@ -47,18 +48,26 @@ def attached(given: str, state: Path | None = None) -> Iterator[Path]:
         yield folder
         return
     log = folder / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "agents.faces.up", str(folder / CONFIG_FILE)],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,  # Ctrl-C reaches the console, which ends it in order
-        )
-    try:
-        _await_mesh(process, folder, log)
-        yield folder
-    finally:
+    process: subprocess.Popen[bytes] | None = None
+    with orderly():
+        try:
+            with log.open("wb") as out, undisturbed():
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "agents.faces.up", str(folder / CONFIG_FILE)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                    start_new_session=True,  # Ctrl-C reaches the console, which ends it in order
+                )
+            _await_mesh(process, folder, log)
+            yield folder
+        finally:
+            if process is not None:
+                _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with undisturbed():  # a second Ctrl-C would leave it; this ends within seconds
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.agents.faces.test_admission_cli import (
     state,
     until,
 )
+from tests.e2e.harness import processes_of, signals_heeded
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
@@ -63,6 +65,15 @@ def test_an_invitation_shows_the_mesh_from_another_machine_and_its_name_does_it_
             assert first == second
         # The second console has left; the agent of the first goes on.
         assert answered("status", "--state", first)["node"] == me["node"]
+    # A terminal that is closed while the console is open takes the agent with it, too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with (
+            signals_heeded(),
+            pytest.raises(SystemExit),
+            attached("home", tmp_path) as first,
+        ):
+            signal.raise_signal(number)
+        assert not processes_of(first)
     assert first.parent == tmp_path / FOLDER
     assert first.stat().st_mode & 0o077 == 0
 
