@@ -8,10 +8,13 @@ its converters permute the query and key rows. We rotate as llama.cpp does, so n
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+_QUARTERED = 64  # rows shorter than that are scored in one piece
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,27 @@ def branched(branches: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Attention over `[batch, heads, length, head_width]`, its scores written out.
 
-    `mask` is added to the scores. On a CPU the backward pass of torch's
-    own kernel takes five times as long in bfloat16 (33 to 7 milliseconds for 28 rows of 100
-    tokens); rows here are short.
+    `mask` is added to the scores; it hides all that comes later. On a CPU the backward pass of
+    torch's own kernel takes several times as long in bfloat16 (189 to 48 milliseconds for 3 rows of
+    875 tokens and 13 heads). Long rows go in quarters, each scored only against what came before
+    it; weights are normed after they are applied, when there are `length / head_width` times fewer
+    numbers to divide. Both together take a third of the time of a plain softmax there.
     """
+    length = q.shape[2]
+    if length < _QUARTERED:
+        return _attend(q, k, v, mask)
+    ends = [length * quarter // 4 for quarter in range(5)]
+    pieces = [
+        _attend(q[:, :, a:b], k[:, :, :b], v[:, :, :b], mask[..., a:b, :b])
+        for a, b in pairwise(ends)
+    ]
+    return torch.cat(pieces, 2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.mT + mask.to(q.dtype)
-    return scores.softmax(-1, dtype=v.dtype) @ v
+    weights = (scores - scores.amax(-1, keepdim=True).detach()).exp()
+    return (weights @ v) / weights.sum(-1, keepdim=True, dtype=torch.float32).to(v.dtype)
 
 
 class Attention(nn.Module):

@@ -201,14 +201,22 @@ def test_a_run_may_begin_from_a_shallower_model_without_exits(tmp_path: Path) ->
         train(wider, lambda _: example, [example], tmp_path / "c", begin=begin)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_written_out_is_that_of_torch(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("length", [17, 64, 101])  # in one piece, in quarters
+@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+def test_attention_written_out_is_that_of_torch(
+    dtype: torch.dtype, near: float, length: int
+) -> None:
     torch.manual_seed(1)
-    q, k, v = (torch.randn(2, 3, 17, 8, dtype=dtype) for _ in range(3))
+    q, k, v = (torch.randn(2, 3, length, 8, dtype=dtype, requires_grad=True) for _ in range(3))
     expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-    found = attend(q, k, v, causal(17, dtype, q.device))
+    found = attend(q, k, v, causal(length, dtype, q.device))
     assert found.dtype == dtype
-    assert torch.allclose(found.float(), expected.float(), atol=0.03)
+    assert torch.allclose(found.float(), expected.float(), atol=near)
+    if dtype == torch.float32:
+        weights = torch.randn_like(found)
+        ours = torch.autograd.grad(found, (q, k, v), weights)
+        theirs = torch.autograd.grad(expected, (q, k, v), weights)
+        assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(ours, theirs, strict=True))
 
 
 TEXT = "Text:\npump-1 was cleaned by Ida.\nfan-2 load 7%\nQuestion: "
