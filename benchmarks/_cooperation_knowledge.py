@@ -32,7 +32,6 @@ NEAR, NEAR_QUICK = 1000, 200
 TIMEOUT_S = 30.0
 DESK = "desk"
 LARGE = "large"
-THINK_END = "<|/think|>"
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ def _large(path: Path, questions: Asked) -> float:
     model = Greedy(path)
     try:
         asked = [model.prompt([{"role": "user", "content": text}]) for _, text, _ in questions]
-        told = [model.text(reply).split(THINK_END)[-1].strip() for reply in model.replies(asked)]
+        told = [model.answer(reply) for reply in model.replies(asked)]
     finally:
         model.close()
     return _share([right(text) for (_, _, right), text in zip(questions, told, strict=True)])

@@ -11,6 +11,7 @@ import llama_cpp
 import numpy as np
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
+_THINK_END = "<|/think|>"
 _STEP_TOKENS = 2048  # fed to llama.cpp at once
 # Kept by the module: llama.cpp calls it for as long as the process lives.
 _SILENCE = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
@@ -96,6 +97,10 @@ class Greedy:
             size = llama_cpp.llama_token_to_piece(self._vocabulary, token, buffer, 64, 0, False)
             pieces += buffer.raw[:size]
         return pieces.decode(errors="replace")
+
+    def answer(self, ids: Sequence[int]) -> str:
+        """The text for the reader: what stands after the scratchpad of a model that thinks."""
+        return self.text(ids).split(_THINK_END)[-1].strip()
 
     def _group(self, prompts: list[list[int]]) -> list[list[int]]:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)

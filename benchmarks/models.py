@@ -35,7 +35,6 @@ from capabilities.slm.training.exits import tasks_of
 QUESTIONS = 1000
 QUICK_QUESTIONS = 120
 EXIT_QUESTIONS = 200  # about 6,000 tokens
-THINK_END = "<|/think|>"
 FOLDER = Path(__file__).parents[1] / "capabilities" / "slm" / "embedded"
 # A conversation of so many tokens counts in the memory of both sides of a comparison.
 MEMORY_CONTEXT = 1024
@@ -51,13 +50,14 @@ HEADLINE = {
     "traffic": "state",
     "general": "topic_accuracy",
 }
-_NAMES = (*HEADLINE, "embedder")
+LARGE = "large"
+_NAMES = (*HEADLINE, LARGE, "embedder")
 
 
 def ask(model: Greedy, examples: Sequence[Example]) -> list[str]:
     """The visible answer to each example, by the model's own chat template."""
     prompts = [model.prompt(messages(example)) for example in examples]
-    return [model.text(reply).split(THINK_END)[-1].strip() for reply in model.replies(prompts)]
+    return [model.answer(reply) for reply in model.replies(prompts)]
 
 
 def figures_of(name: str, path: Path, model: Greedy, options: Options) -> tuple[Figures, list[Any]]:
@@ -72,7 +72,7 @@ def figures_of(name: str, path: Path, model: Greedy, options: Options) -> tuple[
     return _models_specialists.measure(name, asking, count, options.seed)
 
 
-def shared_cases(name: str, count: int, seed: int, tokens: Callable[[str], int]) -> list[Example]:
+def shared_cases(name: str, count: int, seed: int) -> list[Example]:
     """Held-out questions of the domain `name` that a model of all domains is asked just so."""
     rng = random.Random(seed)
     if name == "arithmetic":
@@ -118,19 +118,17 @@ def memory_mb(path: Path) -> float:
 
 def _large(options: Options) -> Path:
     folder: Path = options.more.models or FOLDER
-    return folder / "large.gguf"
+    return folder / f"{LARGE}.gguf"
 
 
-def against_large(options: Options, figures: Figures, large: Greedy) -> None:
+def against_large(options: Options, figures: Figures) -> None:
     """Each specialist and `large` on the same questions, with the memory that both take."""
-    count = QUICK_QUESTIONS if options.quick else QUESTIONS
     compared: Figures = {}
-    for name, model in _chosen(options).items():
+    large = Greedy(_large(options))
+    figures["files"][LARGE] = {**_size(_large(options)), **large.facts()}
+    for name, model in _compared(options).items():
         loaded = Greedy(model)
-        examples = shared_cases(name, count, options.seed + 1, loaded.count)
-        if name == "general":
-            known = tasks_of(model) or ("chat",)
-            examples = [e for e in examples if _task_of(e) in known]
+        examples = _shared(options, name, model)
         own, other = (ask(one, examples) for one in (loaded, large))
         loaded.close()
         mine, theirs = memory_mb(model), memory_mb(_large(options))
@@ -143,7 +141,22 @@ def against_large(options: Options, figures: Figures, large: Greedy) -> None:
             "questions": len(examples),
         }
         progress(f"{name} and large: {json.dumps(compared[name])}")
+    large.close()
     figures["specialist_vs_large"] = compared
+
+
+def _shared(options: Options, name: str, model: Path) -> list[Example]:
+    count = QUICK_QUESTIONS if options.quick else QUESTIONS
+    examples = shared_cases(name, count, options.seed + 1)
+    if name == "general":
+        known = tasks_of(model) or ("chat",)
+        examples = [e for e in examples if _task_of(e) in known]
+    return examples
+
+
+def _compared(options: Options) -> dict[str, Path]:
+    """The specialists that `large` is held against: those asked, all when `large` itself is."""
+    return _there(options) if _wanted(options, LARGE) else _chosen(options)
 
 
 def _task_of(example: Example) -> str:
@@ -157,6 +170,9 @@ def quantized_loss(options: Options, figures: Figures, missing: dict[str, str]) 
     """What quantization costs each model whose full precision lies in training's folder."""
     losses: dict[str, float] = {}
     lacking = []
+    full_large = options.more.full_precision / LARGE / f"{LARGE}.f32.gguf"
+    if figures["specialist_vs_large"] and _wanted(options, LARGE) and full_large.is_file():
+        losses[LARGE] = _large_loss(options, figures["specialist_vs_large"], full_large)
     for name, key in HEADLINE.items():
         full = options.more.full_precision / name / f"{name}.f32.gguf"
         if name not in _chosen(options) or not figures.get(name):
@@ -177,14 +193,29 @@ def quantized_loss(options: Options, figures: Figures, missing: dict[str, str]) 
         )
 
 
+def _large_loss(options: Options, compared: Figures, full: Path) -> float:
+    """The mean over the domains: `large` has no figure of its own."""
+    loaded = Greedy(full)
+    lost = []
+    for name, figure in compared.items():
+        progress(f"large: asking {name} in full precision")
+        examples = _shared(options, name, _there(options)[name])
+        lost.append(score(name, examples, ask(loaded, examples)) - figure[LARGE])
+    loaded.close()
+    return round(sum(lost) / len(lost), 4)
+
+
 def _chosen(options: Options) -> dict[str, Path]:
-    """The models that this run asks, by name: the shipped ones, or those of --models."""
+    """The models that this run asks, by name."""
+    return {name: path for name, path in _there(options).items() if _wanted(options, name)}
+
+
+def _there(options: Options) -> dict[str, Path]:
+    """The shipped models with a figure of their own, or those of --models."""
     if options.more.models:
         found = {name: options.more.models / f"{name}.gguf" for name in HEADLINE}
-        shipped = {name: path for name, path in found.items() if path.is_file()}
-    else:
-        shipped = {n: model.path for n, model in embedded_models().items() if n in HEADLINE}
-    return {name: path for name, path in shipped.items() if _wanted(options, name)}
+        return {name: path for name, path in found.items() if path.is_file()}
+    return {n: model.path for n, model in embedded_models().items() if n in HEADLINE}
 
 
 def _where(options: Options) -> str:
@@ -217,10 +248,7 @@ def measure(options: Options) -> Figures:
         if options.out:
             (options.out / f"{name}.json").write_text(json.dumps(raw, indent=1))
     if _large(options).is_file():
-        large = Greedy(_large(options))
-        figures["files"]["large"] = {**_size(_large(options)), **large.facts()}
-        against_large(options, figures, large)
-        large.close()
+        against_large(options, figures)
     else:
         figures["specialist_vs_large"] = None
         missing["specialist_vs_large"] = f"large.gguf is not {_where(options)}"

@@ -97,6 +97,6 @@ def reply_of(name: str, question: str) -> str:
     model = Greedy(embedded_path(name), parallel=1)
     try:
         (reply,) = model.replies([model.prompt([{"role": "user", "content": question}])])
-        return model.text(reply).split("<|/think|>")[-1].strip()
+        return model.answer(reply)
     finally:
         model.close()
