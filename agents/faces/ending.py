@@ -9,9 +9,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_ENDING = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
-)  # Windows has no SIGHUP
+# Windows has no SIGHUP.
+ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @contextmanager
@@ -20,7 +19,7 @@ def orderly() -> Iterator[None]:
 
     One that is ignored, as SIGHUP is under ``nohup``, stays so.
     """
-    before = {number: signal.getsignal(number) for number in _ENDING}
+    before = {number: signal.getsignal(number) for number in ENDING}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, _exit)
@@ -39,7 +38,7 @@ def undisturbed() -> Iterator[None]:
     nobody knows of. They are not blocked: the child would inherit that, and never be ended by one.
     """
     arrived: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDING)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, lambda number, _: arrived.append(number))

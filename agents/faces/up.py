@@ -13,6 +13,7 @@ import msgspec
 from agents.agent import Agent
 from agents.boards.watchdog import Notifier, watched
 from agents.config import AgentConfig, load_config
+from agents.faces.ending import ENDING
 from agents.telemetry.logs import set_up
 from mesh.core.errors import GossamerError
 
@@ -21,7 +22,7 @@ def run(config: Path, *, state: Path | None = None, as_json: bool = False) -> in
     """Start the agent of a configuration file; returns the exit status.
 
     ``state`` replaces the configuration's state directory. Raises :class:`GossamerError` when
-    the agent cannot start. Ctrl-C and SIGTERM end it cleanly.
+    the agent cannot start. Ctrl-C, SIGTERM and a closed terminal end it cleanly.
     """
     loaded = load_config(config)
     if state is not None:
@@ -38,7 +39,9 @@ async def serve(config: AgentConfig, *, as_json: bool = False) -> int:
     set_up(config.log_level, config.log_format)
     agent = Agent(config)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, *ENDING):
+        if number != signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN:
+            continue  # under nohup it outlives its terminal
         loop.add_signal_handler(number, agent.stop_requested.set)
     say = _say_json if as_json else _say
     async with watched(Notifier()) as systemd:
