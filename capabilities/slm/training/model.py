@@ -270,3 +270,19 @@ def deepened(model: Llama, layers: int) -> Llama:
     if layers == old:  # elsewhere an exit would read other rows than it learned on
         deep.exits.load_state_dict(model.exits.state_dict())
     return deep
+
+
+def blended(model: Llama, other: Llama, share: float) -> Llama:
+    """`model` with `share` of the weights of `other`, which it was trained from.
+
+    Two ends of one run lie in one valley, and between them it is often lower: their errors differ
+    (Wortsman et al. 2022, model soups).
+    """
+    if model.config != other.config:
+        raise ValueError(f"only models of one shape blend: {model.config}, {other.config}")
+    mixed = Llama(model.config)
+    theirs = other.state_dict()
+    mixed.load_state_dict(
+        {key: torch.lerp(own, theirs[key], share) for key, own in model.state_dict().items()}
+    )
+    return mixed.eval()

@@ -208,6 +208,13 @@ def _parser() -> argparse.ArgumentParser:
         "--export", action="store_true", help="only export the last checkpoint, without training"
     )
     parser.add_argument(
+        "--blend",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="with --export: mix in so much of the weights of --begin, which the run began from",
+    )
+    parser.add_argument(
         "--answers",
         type=int,
         default=2000,
@@ -232,6 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from capabilities.slm.training.vocabulary import tokenizer_corpus
 
         train_tokenizer(tokenizer_corpus()).save(str(options.output or TOKENIZER_FILE))
+    elif options.blend and not (options.export and len(options.begin) == 1):
+        parser.error("--blend needs --export, and one checkpoint after --begin")
     elif options.what == "all":
         options.out.mkdir(parents=True, exist_ok=True)
         if not train_all(options):
@@ -265,8 +274,12 @@ def _train_one(options: argparse.Namespace) -> None:
     output = options.output or EMBEDDED / f"{recipe.name}.gguf"
     if options.export:
         from capabilities.slm.training.harness import load_checkpoint
+        from capabilities.slm.training.model import blended
 
         model = load_checkpoint(folder / "checkpoint.pt")
+        if options.blend:
+            (begun,) = options.begin
+            model = blended(model, load_checkpoint(begun), options.blend)
     else:
         model = train_recipe(recipe, folder, resume=options.resume, begin=options.begin)
     answers = (

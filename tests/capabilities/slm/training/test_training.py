@@ -25,7 +25,14 @@ from capabilities.slm.training.harness import (  # noqa: E402
     make_batch,
     train,
 )
-from capabilities.slm.training.model import Llama, ModelConfig, attend, causal, deepened  # noqa: E402
+from capabilities.slm.training.model import (  # noqa: E402
+    Llama,
+    ModelConfig,
+    attend,
+    blended,
+    causal,
+    deepened,
+)
 from capabilities.slm.training.optimiser import orthogonalise  # noqa: E402
 from capabilities.slm.training.recipes import ORDER, RECIPES  # noqa: E402
 from capabilities.slm.training.tokenizer import (  # noqa: E402
@@ -300,3 +307,32 @@ def test_the_rate_falls_to_zero_at_the_end_of_steps_or_of_time() -> None:
 def test_a_smoke_run_cannot_overwrite_the_shipped_model() -> None:
     with pytest.raises(SystemExit):
         command.main(["arithmetic", "--smoke"])
+
+
+def test_an_export_mixes_in_weights_that_the_run_began_from(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    first, second = tmp_path / "a", tmp_path / "b"
+    call = ["arithmetic", "--smoke", "--output", str(tmp_path / "x.gguf")]
+    command.main([*call, "--folder", str(first), "--answers", "0"])
+    begin = ["--begin", str(first / "checkpoint.pt")]
+    command.main([*call, "--folder", str(second), "--answers", "0", "--steps", "8", *begin])
+    ends = [load_checkpoint(folder / "checkpoint.pt") for folder in (first, second)]
+    half = blended(ends[1], ends[0], 0.5).state_dict()
+    for key, tensor in half.items():
+        expected = (ends[0].state_dict()[key] + ends[1].state_dict()[key]) / 2
+        assert torch.allclose(tensor, expected, atol=1e-6)
+    plain, mixed = tmp_path / "plain.gguf", tmp_path / "mixed.gguf"
+    again = ["arithmetic", "--export", "--folder", str(second), "--answers", "0"]
+    command.main([*again, "--output", str(plain)])
+    command.main([*again, "--output", str(mixed), "--blend", "0.5", *begin])
+    assert plain.read_bytes() != mixed.read_bytes()
+
+
+def test_only_an_export_blends_and_only_models_of_one_shape() -> None:
+    with pytest.raises(SystemExit):
+        command.main(["arithmetic", "--blend", "0.5"])
+    with pytest.raises(SystemExit):
+        command.main(["arithmetic", "--export", "--blend", "0.5"])
+    one, other = (Llama(ModelConfig(width=32, heads=1, kv_heads=1, layers=n)) for n in (1, 2))
+    with pytest.raises(ValueError, match="one shape"):
+        blended(one, other, 0.5)
