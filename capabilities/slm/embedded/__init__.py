@@ -139,6 +139,22 @@ _MODELS = (
         reply_tokens=64,
         converses=True,
     ),
+    EmbeddedModel(
+        name="large",
+        path=_FOLDER / "large.gguf",
+        serves="computation.gpt/generate",
+        domain="general",
+        description=(
+            "All domains of the package in one model: the stand-in for a cloud model in tests and "
+            "demonstrations. It knows what the others know, and nothing of the wider world."
+        ),
+        parameters=15_021_344,
+        quantization="Q8_0",
+        context=1024,
+        thinks=True,
+        reply_tokens=448,
+        converses=True,
+    ),
 )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from capabilities.slm import embedded
 from capabilities.slm.embedded import embedded_models, embedded_path
 
 MODELS = sorted(embedded_models())
@@ -24,6 +26,14 @@ def test_importing_needs_neither_torch_nor_llama_cpp() -> None:
 def test_the_package_carries(name: str) -> None:
     path = embedded_path(name)
     assert path.stat().st_size <= 8_000_000
+
+
+def test_all_that_the_package_carries_stays_small() -> None:
+    """Embedder and intents included: what a fresh machine installs."""
+    capabilities = Path(embedded.__file__).parents[2]
+    weights = [p for p in capabilities.rglob("*") if p.suffix in (".gguf", ".npz", ".safetensors")]
+    assert embedded_path("large") in weights
+    assert sum(path.stat().st_size for path in weights) <= 60_000_000
 
 
 def test_an_unknown_model_is_named_with_those_there_are() -> None:
@@ -88,6 +98,20 @@ def test_the_general_model_knows_what_a_node_is_and_what_it_does_not_know() -> N
 )
 def test_a_specialist_judges_by_its_standard(name: str, question: str, opening: str) -> None:
     assert reply_of(name, question).startswith(opening)
+
+
+@pytest.mark.parametrize(
+    ("question", "part"),
+    [
+        ("What is 48 * 27?", "1296"),
+        ("What is a node?", "node"),
+        ("PM2.5 8 ug/m3", "Good by the US AQI, from PM2.5."),
+        ("heart rate 72, SpO2 98 %", "NEWS2 score 0"),
+        ("speed 12 km/h, limit 50 km/h", "Level F, jam, by the HCM."),
+    ],
+)
+def test_the_large_model_answers_in_every_domain(question: str, part: str) -> None:
+    assert part in reply_of("large", question)
 
 
 def reply_of(name: str, question: str) -> str:
