@@ -21,7 +21,7 @@ def main(file: Path, key_file: Path) -> None:
     key_file.touch(mode=0o600)
     key_file.write_text(KEY)
     wait = threading.Event()
-    with running(StandIn(model="large")) as server:
+    with running(StandIn(model="air_quality")) as server:
         told = -1
         while not wait.wait(LOOK_S):
             if len(server.billed) != told:
