@@ -41,7 +41,7 @@ async def serve(config: AgentConfig, *, as_json: bool = False) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, *ENDING):
         if number != signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN:
-            continue  # under nohup it outlives its terminal
+            continue  # under nohup it outlives its terminal; a job in the background heeds Ctrl-C
         loop.add_signal_handler(number, agent.stop_requested.set)
     say = _say_json if as_json else _say
     async with watched(Notifier()) as systemd:

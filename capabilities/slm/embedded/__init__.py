@@ -145,8 +145,8 @@ _MODELS = (
         serves="computation.gpt/generate",
         domain="general",
         description=(
-            "All domains of the package in one model: the stand-in for a cloud model in tests and "
-            "demonstrations. It knows what the others know, and nothing of the wider world."
+            "All domains of the package in one model: the stand-in for a cloud model. It knows "
+            "what the others know, and nothing of the wider world."
         ),
         parameters=15_021_344,
         quantization="Q8_0",
